@@ -1,0 +1,1 @@
+//! Benchmarks of staithe; see the benches of this package.

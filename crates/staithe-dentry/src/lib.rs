@@ -1,0 +1,1 @@
+//! A TTL dentry cache with per-directory generations and complete directories

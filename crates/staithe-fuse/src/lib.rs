@@ -1,0 +1,1 @@
+//! The FUSE adapter of staithe: sessions, replies, kernel notifications, the errno table

@@ -1,0 +1,1 @@
+//! A versioned prefetch part queue: out-of-order fetchers, one in-order reader, never two versions

@@ -1,0 +1,26 @@
+//! The object-store port of staithe.
+//!
+//! Everything above this crate speaks to a bucket through one object-safe trait, [`ObjectStore`]; everything
+//! below implements it. The trait is the S3 data model, not its wire format: keys, versions, conditions,
+//! ranges, multipart uploads. What a store cannot do it says in [`Capabilities`]; what went wrong it says in
+//! a [`StoreError`], classified once, by status and code, where the answer arrived.
+//!
+//! Kept true here: a request names the version it means ([`Version`]), a body is delivered whole or fails,
+//! a condition is honoured or refused, never ignored. Refused: paths, inodes, retries of the caller's intent,
+//! and any knowledge of who asks.
+
+mod error;
+mod key;
+mod model;
+mod store;
+
+pub use error::{ErrorKind, Result, StoreError};
+pub use key::{InvalidKey, Key};
+pub use model::{
+    Body, Capabilities, ETag, Metadata, MultipartUpload, ObjectMeta, ObjectSummary, PageToken, PartNumber,
+    PartReceipt, Payload, UploadId, Version, VersionEntry, VersionId, VolumeInfo,
+};
+pub use store::{
+    CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, ListPage, ListRequest,
+    NewObject, ObjectStore, PutCondition, UploadPage, VersionPage, Written,
+};
