@@ -1,0 +1,86 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// For how long something may be believed without asking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ttl {
+    /// Always ask.
+    Zero,
+    /// For this long.
+    For(Duration),
+    /// Until something here changes it.
+    Forever,
+}
+
+/// Where a file's mode, owner and times come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttributeSource {
+    /// From the object's metadata: exact, at most one HEAD an object.
+    Full,
+    /// From the listing: size and time of storing; mode and owner by default. No request an object.
+    Listing,
+}
+
+/// What happens to a commit that lost a race with another client of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Ours is stored beside theirs, as `name.conflict-<host>-<time>`, and the writer gets an error.
+    KeepBoth,
+    /// The last writer wins.
+    Overwrite,
+}
+
+/// Configuration of a [`Filesystem`](crate::Filesystem).
+#[derive(Debug, Clone)]
+pub struct FsConfig {
+    /// Key prefix that is the root, empty or ending in `/`. Default: empty.
+    pub prefix: String,
+    /// Refuse every change. Default: false.
+    pub read_only: bool,
+    /// Owner of what has no owner in its metadata. Default: 0, 0.
+    pub uid: u32,
+    /// Group, likewise.
+    pub gid: u32,
+    /// Mode of files without one in their metadata. Default: 0o644.
+    pub file_mode: u16,
+    /// Mode of directories without one. Default: 0o755.
+    pub dir_mode: u16,
+    /// Where attributes come from. Default: full.
+    pub attributes: AttributeSource,
+    /// What happens to a lost race. Default: keep both.
+    pub on_conflict: OnConflict,
+    /// For how long names and attributes are believed. Default: 1 s.
+    pub metadata_ttl: Ttl,
+    /// For how long absence is believed. Default: 1 s.
+    pub negative_ttl: Ttl,
+    /// Staging files, journal; created if missing, and locked.
+    pub state_dir: PathBuf,
+    /// Bytes that read-ahead and small bodies may hold, over all files. Default: 512 MiB.
+    pub memory_limit: u64,
+    /// How long one operation may take, waiting for the store included. Default: 60 s.
+    pub op_deadline: Duration,
+    /// Name of this host in conflict names. Default: `host`.
+    pub host: String,
+}
+
+impl FsConfig {
+    /// The defaults, with this state directory.
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            prefix: String::new(),
+            read_only: false,
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            attributes: AttributeSource::Full,
+            on_conflict: OnConflict::KeepBoth,
+            metadata_ttl: Ttl::For(Duration::from_secs(1)),
+            negative_ttl: Ttl::For(Duration::from_secs(1)),
+            state_dir: state_dir.into(),
+            memory_limit: 512 << 20,
+            op_deadline: Duration::from_secs(60),
+            host: String::from("host"),
+        }
+    }
+}
