@@ -10,6 +10,7 @@
 //! and any knowledge of who asks.
 
 mod checks;
+pub mod decorators;
 mod error;
 mod key;
 mod listing;
