@@ -10,6 +10,8 @@
 //! and any knowledge of who asks.
 
 mod checks;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod decorators;
 mod error;
 mod key;
