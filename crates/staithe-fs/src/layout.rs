@@ -202,8 +202,8 @@ mod tests {
         PartNumber::new(n).unwrap()
     }
 
-    fn set(ranges: &[Range<u64>]) -> RangeSet<u64> {
-        ranges.iter().cloned().collect()
+    fn set(range: Range<u64>) -> RangeSet<u64> {
+        std::iter::once(range).collect()
     }
 
     fn parts(size: u64, base: Option<u64>, dirty: &RangeSet<u64>) -> Vec<PlannedPart> {
@@ -241,11 +241,11 @@ mod tests {
 
     #[test]
     fn a_small_change_in_a_large_object_sends_little() {
-        let dirty = set(&[100 * MIB..100 * MIB + 4096]);
+        let dirty = set(100 * MIB..100 * MIB + 4096);
         let planned = parts(GIB, Some(GIB), &dirty);
         assert!(sent(&planned) <= 16 * MIB);
         assert!(planned.len() <= 5, "{planned:?}");
-        let straddling = set(&[104 * MIB - 2048..104 * MIB + 2048]);
+        let straddling = set(104 * MIB - 2048..104 * MIB + 2048);
         assert!(sent(&parts(GIB, Some(GIB), &straddling)) <= 16 * MIB);
         assert!(sent(&parts(TIB, Some(TIB), &dirty)) <= 16 * MIB);
     }
@@ -258,21 +258,21 @@ mod tests {
         let planned = parts(100 * MIB, None, &none);
         assert!(planned.iter().all(|p| p.from == PartSource::Local));
         assert_eq!(planned.len(), 13);
-        let all = set(&[0..100 * MIB]);
+        let all = set(0..100 * MIB);
         assert_eq!(parts(100 * MIB, Some(100 * MIB), &all), planned);
     }
 
     #[test]
     fn a_cut_object_is_copied_and_a_grown_one_sends_its_tail() {
         assert_eq!(sent(&parts(GIB, Some(2 * GIB), &RangeSet::new())), 0);
-        let grown = set(&[GIB..GIB + 10]);
+        let grown = set(GIB..GIB + 10);
         assert!(sent(&parts(GIB + 10, Some(GIB), &grown)) <= 8 * MIB);
     }
 
     #[test]
     fn the_largest_object_fits_and_a_larger_one_is_refused() {
         assert!(parts(5 * TIB, None, &RangeSet::new()).len() <= 10_000);
-        assert!(parts(5 * TIB, Some(5 * TIB), &set(&[0..1])).len() <= 10_000);
+        assert!(parts(5 * TIB, Some(5 * TIB), &set(0..1)).len() <= 10_000);
         let refused = s3().plan(60_000 * GIB, None, &RangeSet::new()).unwrap_err();
         assert_eq!(refused.kind(), FsErrorKind::TooLarge);
     }

@@ -2,12 +2,15 @@
 
 mod api;
 mod config;
+mod disk_file;
 mod error;
 mod filesystem;
 #[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
 mod layout;
 #[cfg_attr(not(test), expect(dead_code, reason = "the namespace is its user"))]
 mod names;
+#[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
+mod staging;
 
 pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
