@@ -2,8 +2,15 @@
 
 mod api;
 mod config;
+mod disk_file;
 mod error;
 mod filesystem;
+#[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
+mod layout;
+#[cfg_attr(not(test), expect(dead_code, reason = "the namespace is its user"))]
+mod names;
+#[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
+mod staging;
 
 pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
@@ -12,3 +19,4 @@ pub use api::{
 pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
+pub use names::{HiddenReason, hidden_reason};
