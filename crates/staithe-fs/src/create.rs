@@ -10,10 +10,10 @@ use crate::api::{Caller, Entry, Ino, Kind, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
-use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::names::check_name;
 use crate::staging::Staged;
+use crate::state_dir::StateDir;
 
 /// The longest target of a symbolic link, in bytes (`PATH_MAX` less its NUL).
 const LINK_TARGET_MAX: usize = 4095;
@@ -28,7 +28,7 @@ impl Filesystem {
         let (_guard, path) = self.lock_name(parent, name).await?;
         self.refuse_taken(parent, name)?;
         let (mode, gid) = inherit(&directory, mode, caller.gid, true);
-        let meta = FileMeta::directory(caller.uid, gid, mode, SystemTime::now());
+        let meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
         if self.is_prefix_of_local(parent, name) {
             return Err(taken(name));
         }
@@ -48,7 +48,7 @@ impl Filesystem {
         }
         let directory = self.new_name(parent, name)?;
         let (_, gid) = inherit(&directory, 0, caller.gid, false);
-        let meta = FileMeta::new(Kind::Symlink, caller.uid, gid, 0o777, SystemTime::now());
+        let meta = FileMeta::new(Kind::Symlink, 0o777, caller.uid, gid, SystemTime::now());
         self.store_new(&directory, name, meta, Bytes::copy_from_slice(target)).await
     }
 
@@ -59,7 +59,7 @@ impl Filesystem {
     pub async fn mknod(&self, parent: Ino, name: &str, mode: u16, caller: Caller) -> Result<Entry> {
         let directory = self.new_name(parent, name)?;
         let (mode, gid) = inherit(&directory, mode, caller.gid, false);
-        let meta = FileMeta::new(Kind::File, caller.uid, gid, mode, SystemTime::now());
+        let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
         self.store_new(&directory, name, meta, Bytes::new()).await
     }
 
@@ -110,9 +110,9 @@ impl Filesystem {
         }
         self.refuse_taken(parent, name)?;
         let (mode, gid) = inherit(&directory, mode, caller.gid, false);
-        let meta = FileMeta::new(Kind::File, caller.uid, gid, mode, SystemTime::now());
+        let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
-        let staging = self.state_dir.new_staging_name();
+        let staging = StateDir::new_staging_name();
         state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
         state.bytes_dirty = true;
         let (inode, loser) = self.inodes.insert(state);
@@ -185,16 +185,6 @@ impl Filesystem {
                 self.supersede(&inode);
                 Err(FsError::new(FsErrorKind::Stale, "the link was replaced or removed"))
             }
-        }
-    }
-
-    /// Notes a new entry for a name of ours that the store has now.
-    pub(crate) fn dent_of_remote(remote: &Remote, kind: Kind) -> Dent {
-        Dent::File {
-            size: remote.size,
-            etag: remote.version.etag.clone(),
-            modified: SystemTime::now(),
-            kind: Some(kind),
         }
     }
 }

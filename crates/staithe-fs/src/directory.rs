@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::filesystem::Filesystem;
 use crate::handles::DirHandle;
 use crate::inode::{Inode, Marker};
-use crate::lookup::{Dent, deadline};
+use crate::lookup::{Dent, deadline, time_left};
 use crate::names::check_name;
 
 /// Offsets 0 and 1 are `.` and `..`.
@@ -122,7 +122,7 @@ impl Filesystem {
                 self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
                 (dent.clone(), self.ttl())
             }
-            Cached::Hit(newer, left) => (newer, left),
+            Cached::Hit(newer, left) => (newer, time_left(left)),
             _ => (dent.clone(), std::time::Duration::ZERO),
         };
         let inode = self.known_child(dir.ino, name, &dent);
@@ -148,33 +148,32 @@ impl Filesystem {
                 return Ok(false);
             }
             Progress::Start => {
-                if let Some(known) = self.names.enumerate(dir.ino.0, Instant::now()) {
-                    stream.entries = known;
-                    self.finish(dir, stream);
+                if let Some(known) = self.names.entries(dir.ino.0, Instant::now()) {
+                    stream.entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
+                    self.end_stream(dir, stream);
                     return Ok(true);
                 }
                 stream.entries.clear();
-                (None, Some(self.names.list(self.names.begin(dir.ino.0))))
+                let until = deadline(self.config.metadata_ttl, Instant::now());
+                (None, self.names.listing(self.names.begin(dir.ino.0), until).ok())
             }
             Progress::More(token, listing) => (Some(token), listing),
         };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
-        let asked = Instant::now();
         let request = ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
         let page = self.store.list(request).await?;
         let next = page.next.clone();
         let fresh = self.merge(dir, &prefix, page);
-        let until = deadline(self.config.metadata_ttl, asked);
-        let listing = listing.and_then(|mut l| l.page(fresh.iter().cloned(), until).is_ok().then_some(l));
-        stream.entries.extend(fresh);
+        let listing = listing.and_then(|mut l| l.page(fresh.iter().cloned()).is_ok().then_some(l));
+        extend(&mut stream.entries, fresh);
         match next {
             Some(token) => stream.progress = Progress::More(token, listing),
             None => {
                 if let Some(listing) = listing {
                     // Refused when a change here overtook it: then the directory is just not remembered whole.
-                    let _ = listing.complete(deadline(self.config.negative_ttl, asked));
+                    let _ = listing.complete();
                 }
-                self.finish(dir, stream);
+                self.end_stream(dir, stream);
             }
         }
         Ok(true)
@@ -204,7 +203,7 @@ impl Filesystem {
     }
 
     /// Adds what is not stored yet, and ends the stream.
-    fn finish(&self, dir: &Inode, stream: &mut Stream) {
+    fn end_stream(&self, dir: &Inode, stream: &mut Stream) {
         stream.progress = Progress::Done;
         let local: Vec<_> =
             self.inodes.children(dir.ino).into_iter().filter(|(_, inode)| inode.state().is_local()).collect();
@@ -216,6 +215,19 @@ impl Filesystem {
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
             stream.entries.push((name, Dent::File { size, etag, modified: SystemTime::now(), kind }));
+        }
+    }
+}
+
+/// Appends a page. A directory whose file of the same name stood on an earlier page takes its place: in the order
+/// of keys only names that begin with it lie between `x` and `x/`.
+fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
+    let earlier = entries.len();
+    for (name, dent) in page {
+        let before = entries[..earlier].iter_mut().rev().take_while(|(e, _)| e.starts_with(&*name));
+        match before.into_iter().find(|(e, _)| *e == name) {
+            Some(twin) => twin.1 = dent,
+            None => entries.push((name, dent)),
         }
     }
 }

@@ -51,6 +51,11 @@ impl DiskFile {
         }
     }
 
+    /// Its name in the directory.
+    pub(crate) fn name(&self) -> String {
+        self.0.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
     /// Length in bytes.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
-use staithe_dentry::DentryCache;
+use staithe_dentry::Dentries;
 use staithe_parts::Budget;
 use staithe_store::ObjectStore;
 use tokio::sync::Semaphore;
@@ -39,7 +39,7 @@ pub struct Filesystem {
     pub(crate) config: FsConfig,
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) inodes: InodeTable,
-    pub(crate) names: DentryCache<Dent>,
+    pub(crate) names: Dentries<Dent>,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -90,13 +90,13 @@ impl Filesystem {
         let (tell, told) = channel();
         let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
         let now = SystemTime::now();
-        let mut root = State::new(None, FileMeta::directory(config.uid, config.gid, config.dir_mode, now));
+        let mut root = State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
         root.marker = Marker::Present;
         Self {
             me,
             store,
             inodes: InodeTable::new(root),
-            names: DentryCache::new(staithe_dentry::Config::default()),
+            names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -227,7 +227,7 @@ impl Filesystem {
     pub(crate) fn supersede(&self, inode: &Arc<Inode>) {
         let Some(link) = self.inodes.unlink(inode) else { return };
         tracing::info!(parent = link.parent.0, name = &*link.name, ino = inode.ino.0, "changed in the store");
-        self.names.invalidate(link.parent.0, &link.name);
+        self.names.forget(link.parent.0, &link.name);
         self.announce(Invalidation::Entry { parent: link.parent, name: link.name.to_string() });
         self.inodes.let_go(inode);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use staithe_dentry::{Lookup as Cached, Token};
+use staithe_dentry::{Lookup as Cached, Token, Value};
 use staithe_store::{ETag, ListRequest, ObjectMeta, ObjectSummary};
 
 use crate::api::{Ino, Kind, Lookup};
@@ -38,6 +38,23 @@ pub(crate) enum Dent {
         /// When its marker was stored, where that is known.
         marker: Option<SystemTime>,
     },
+}
+
+impl Value for Dent {
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { etag: a, .. }, Self::File { etag: b, .. }) => a == b,
+            (Self::Directory { .. }, Self::Directory { .. }) => true,
+            _ => false,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::File { etag, .. } => etag.as_str().len(),
+            Self::Directory { .. } => 0,
+        }
+    }
 }
 
 impl From<&ObjectSummary> for Dent {
@@ -77,11 +94,11 @@ impl Filesystem {
         }
         match self.names.lookup(parent.0, name, Instant::now()) {
             Cached::Negative(left) | Cached::AbsentByListing(left) => {
-                Some(Ok(Lookup::Absent { ttl: left.min(kernel_ttl(self.config.negative_ttl)) }))
+                Some(Ok(Lookup::Absent { ttl: time_left(left).min(kernel_ttl(self.config.negative_ttl)) }))
             }
             Cached::Hit(dent, left) => {
                 let inode = self.remembered(parent, name, child, &dent)?;
-                Some(Ok(Lookup::Found(self.entry(&inode, left))))
+                Some(Ok(Lookup::Found(self.entry(&inode, time_left(left)))))
             }
             _ => None,
         }
@@ -308,7 +325,7 @@ impl Filesystem {
             return inode;
         }
         let c = &self.config;
-        let meta = decoded.unwrap_or_else(|| FileMeta::directory(c.uid, c.gid, c.dir_mode, SystemTime::now()));
+        let meta = decoded.unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
         let mut state = State::new(Some(link), meta);
         state.marker = marker;
         self.inodes.insert(state).0
@@ -320,13 +337,13 @@ impl Filesystem {
         match dent {
             Dent::Directory { marker } => {
                 let at = marker.unwrap_or_else(SystemTime::now);
-                let mut state = State::new(Some(link), FileMeta::directory(c.uid, c.gid, c.dir_mode, at));
+                let mut state = State::new(Some(link), FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, at));
                 state.marker = if marker.is_some() { Marker::Present } else { Marker::Unknown };
                 Some(state)
             }
             Dent::File { size, etag, modified, .. } => {
                 let path = self.path_in(link.parent, &link.name).ok()?;
-                let meta = FileMeta::from_listing(*modified, &self.defaults());
+                let meta = FileMeta::new(Kind::File, c.file_mode, c.uid, c.gid, *modified);
                 let mut state = State::new(Some(link), meta);
                 let version = staithe_store::Version { etag: etag.clone(), id: None };
                 state.remote = Some(Remote { key: self.key(&path).ok()?, version, size: *size });
@@ -420,6 +437,11 @@ fn dent_of(answer: &Answer) -> Option<Dent> {
         Answer::Listed(o) => Some(Dent::from(o)),
         Answer::Directory { meta, .. } => Some(Dent::Directory { marker: meta.as_ref().map(|m| m.last_modified) }),
     }
+}
+
+/// What is left of an answer, as the kernel takes it.
+pub(crate) fn time_left(left: staithe_dentry::Ttl) -> Duration {
+    left.as_duration().min(kernel_ttl(Ttl::Forever))
 }
 
 /// The dentry cache's deadline for what was learned at `now`.

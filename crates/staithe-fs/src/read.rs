@@ -13,6 +13,7 @@ use crate::handles::FileHandle;
 use crate::inode::{Inode, Remote, State};
 use crate::patience::Backoff;
 use crate::staging::Staged;
+use crate::state_dir::StateDir;
 
 /// What is missing of an object being written is fetched in blocks of this size.
 const BLOCK: u64 = 1 << 20;
@@ -85,7 +86,7 @@ impl Filesystem {
             return Ok(());
         }
         tracing::trace!(ino = inode.ino.0, "staging");
-        let (dir, name) = (self.state_dir.staging(), self.state_dir.new_staging_name());
+        let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
         let staged = match &state.remote {
             Some(remote) => Staged::over(&dir, &name, remote.size)?,
             None => Staged::create(&dir, &name)?,

@@ -10,7 +10,6 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
 use crate::locks::Scope;
-use crate::lookup::Dent;
 use crate::names::check_name;
 
 impl Filesystem {
@@ -105,8 +104,8 @@ impl Filesystem {
             return true;
         }
         self.names
-            .enumerate(directory.ino.0, Instant::now())
-            .is_some_and(|all| all.iter().any(|(other, _): &(Arc<str>, Dent)| &**other != name))
+            .entries(directory.ino.0, Instant::now())
+            .is_some_and(|all| all.iter().any(|(other, _)| other != name))
     }
 
     /// Removes an empty directory. One LIST and one DELETE.

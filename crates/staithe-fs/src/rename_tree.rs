@@ -6,7 +6,7 @@ use staithe_store::{Key, ListRequest, ObjectSummary, PutCondition, Version};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::Remote;
-use crate::journal::Intent;
+use crate::intent::Intent;
 use crate::metadata::FileMeta;
 
 /// Copies on their way at once.

@@ -9,6 +9,7 @@ use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
 use crate::staging::Staged;
+use crate::state_dir::StateDir;
 
 impl Filesystem {
     /// Writes `data` at `offset`. Never waits for the store.
@@ -61,7 +62,7 @@ impl Filesystem {
         let mut state = inode.state();
         if size == 0 && state.staged.is_none() {
             // Nothing of the stored object will show: no need to know it.
-            let (dir, name) = (self.state_dir.staging(), self.state_dir.new_staging_name());
+            let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
             state.staged = Some(Staged::create(&dir, &name)?);
         } else {
             self.stage(inode, &mut state)?;
