@@ -8,6 +8,8 @@ mod filesystem;
 #[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
 mod layout;
 #[cfg_attr(not(test), expect(dead_code, reason = "the namespace is its user"))]
+mod metadata;
+#[cfg_attr(not(test), expect(dead_code, reason = "the namespace is its user"))]
 mod names;
 #[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
 mod staging;
