@@ -5,6 +5,9 @@ mod config;
 mod disk_file;
 mod error;
 mod filesystem;
+mod intent;
+#[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
+mod journal;
 #[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
 mod layout;
 #[cfg_attr(not(test), expect(dead_code, reason = "the namespace is its user"))]
@@ -13,6 +16,8 @@ mod metadata;
 mod names;
 #[cfg_attr(not(test), expect(dead_code, reason = "the write path is its user"))]
 mod staging;
+#[cfg_attr(not(test), expect(dead_code, reason = "the filesystem is its user"))]
+mod state_dir;
 
 pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
