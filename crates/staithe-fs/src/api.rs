@@ -173,8 +173,8 @@ pub struct DirItem {
     pub name: String,
     /// Its inode where one is known, else a number for show (never 0).
     pub ino: u64,
-    /// What it is, as far as the listing tells.
-    pub kind: Kind,
+    /// What it is; `None` where a listing cannot tell a file from a symbolic link.
+    pub kind: Option<Kind>,
     /// Where the stream goes on after this entry.
     pub next: u64,
     /// The full entry where it is known without asking the store. It carries no kernel reference until

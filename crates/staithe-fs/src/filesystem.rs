@@ -1,148 +1,260 @@
-//! placeholder bodies; the signatures are the contract for the adapter.
-#![allow(clippy::todo, clippy::unused_async, clippy::needless_pass_by_value, unused_variables, missing_docs)]
-use crate::*;
-use bytes::Bytes;
-use staithe_store::ObjectStore;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime};
 
-/// A filesystem over an object store.
-#[derive(Debug)]
-pub struct Filesystem {}
+use parking_lot::Mutex;
+use staithe_dentry::Dentries;
+use staithe_parts::Budget;
+use staithe_store::ObjectStore;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
+use crate::bodies::SmallBodies;
+use crate::config::{AttributeSource, FsConfig};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::handles::{DirHandle, FileHandle, Handles};
+use crate::inode::{Inode, Marker, State, attr_of};
+use crate::journal::Journal;
+use crate::locks::{PathGuard, PathLocks, Scope};
+use crate::lookup::Dent;
+use crate::metadata::FileMeta;
+use crate::patience::Patient;
+use crate::remote::kernel_ttl;
+use crate::state_dir::StateDir;
+use crate::table::InodeTable;
+
+/// Parts that may be on their way to the store at once, over all files; each holds its bytes in memory.
+const UPLOADS_AT_ONCE: usize = 8;
+/// Share of the memory limit that small bodies fetched ahead of their open may hold.
+const SMALL_BODIES_SHARE: u64 = 16;
+
+/// A filesystem over an object store; every method may be called from any thread.
+///
+/// Methods whose name begins with `try_` answer from memory or not at all; the others may wait for the store.
+pub struct Filesystem {
+    pub(crate) me: Weak<Self>,
+    pub(crate) config: FsConfig,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) inodes: InodeTable,
+    pub(crate) names: Dentries<Dent>,
+    pub(crate) locks: PathLocks,
+    pub(crate) files: Handles<FileHandle>,
+    pub(crate) dirs: Handles<DirHandle>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) bodies: SmallBodies,
+    pub(crate) state_dir: StateDir,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) upload_slots: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    draining: AtomicBool,
+    tell: Mutex<Sender<Invalidation>>,
+    told: Mutex<Option<Receiver<Invalidation>>>,
+}
+
+impl std::fmt::Debug for Filesystem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filesystem")
+            .field("store", &self.store.url())
+            .field("inodes", &self.inodes.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Filesystem {
-    /// Opens the state directory (locked), replays its journal, checks that the volume answers. Runs inside a tokio runtime.
+    /// Opens a filesystem over `store`: locks the state directory, asks whether the volume is there, and
+    /// finishes what an earlier run left in its journal. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The store's verdict on the volume; `Invalid` when the state directory is in use; `NoSpace` and `Io` from
+    /// the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
-        todo!()
-    }
-    /// Invalidations for the kernel; one consumer, its own thread (blocking recv on a crossbeam/std channel).
-    pub fn invalidations(&self) -> std::sync::mpsc::Receiver<Invalidation> {
-        todo!()
-    }
-    /// From now on every change is refused as read-only; what is open may still be flushed.
-    pub fn begin_draining(&self) {
-        todo!()
-    }
-    /// Stores what is dirty, up to the deadline; what remains is kept in the state directory.
-    pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        todo!()
+        store.probe().await?;
+        let state_dir = StateDir::open(&config.state_dir)?;
+        let journal = open_journal(state_dir.journal()).await?;
+        let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, state_dir, journal));
+        fs.recover().await?;
+        Ok(fs)
     }
 
-    /// Answers from memory, or `None`: then ask [`lookup`](Self::lookup).
-    pub fn try_lookup(&self, parent: Ino, name: &str) -> Option<Result<Lookup>> {
-        todo!()
+    fn assemble(
+        me: Weak<Self>,
+        store: Arc<dyn ObjectStore>,
+        config: FsConfig,
+        state_dir: StateDir,
+        journal: Journal,
+    ) -> Self {
+        let (tell, told) = channel();
+        let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
+        let now = SystemTime::now();
+        let mut root = State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
+        root.marker = Marker::Present;
+        Self {
+            me,
+            store,
+            inodes: InodeTable::new(root),
+            names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
+            locks: PathLocks::default(),
+            files: Handles::default(),
+            dirs: Handles::default(),
+            budget: Budget::new(config.memory_limit),
+            bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
+            state_dir,
+            journal: Arc::new(journal),
+            runtime: tokio::runtime::Handle::current(),
+            upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            tell: Mutex::new(tell),
+            told: Mutex::new(Some(told)),
+            config,
+        }
     }
-    pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Lookup> {
-        todo!()
+
+    /// The stream of what a kernel must forget. There is one; a second call gets a stream that has ended.
+    /// To be drained by a thread that serves no requests.
+    pub fn invalidations(&self) -> Receiver<Invalidation> {
+        self.told.lock().take().unwrap_or_else(|| channel().1)
     }
+
+    /// From now on every change of names and every open for writing is refused as read-only; what is open may
+    /// still be written and flushed.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// The directory with staged bytes and the journal.
+    pub fn state_dir(&self) -> &Path {
+        self.state_dir.path()
+    }
+
+    /// Capacity figures. An object store has no end: an exbibyte, all of it free.
+    pub fn statfs(&self) -> FsStats {
+        let blocks = 1 << 48;
+        FsStats { block_size: 4096, blocks, blocks_free: blocks, name_max: 255 }
+    }
+
     /// The kernel dropped `count` references to `ino`.
     pub fn forget(&self, ino: Ino, count: u64) {
-        todo!()
+        self.inodes.forget(ino, count);
     }
-    /// An entry of a directory stream was handed to the kernel: counts one reference.
+
+    /// An entry of a directory stream was handed to the kernel, which counts one reference.
     pub fn entry_taken(&self, ino: Ino) {
-        todo!()
+        if let Ok(inode) = self.inodes.get(ino) {
+            self.inodes.reference(&inode);
+        }
     }
-    pub fn try_getattr(&self, ino: Ino, handle: Option<HandleId>) -> Option<Result<Attributes>> {
-        todo!()
+
+    /// Fails unless names may be changed here.
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.config.read_only {
+            return Err(FsError::new(FsErrorKind::ReadOnly, "this mount is read-only"));
+        }
+        if self.draining.load(Ordering::Acquire) {
+            return Err(FsError::new(FsErrorKind::ReadOnly, "this mount is being unmounted"));
+        }
+        Ok(())
     }
-    pub async fn getattr(&self, ino: Ino, handle: Option<HandleId>) -> Result<Attributes> {
-        todo!()
+
+    /// The live directory `ino`.
+    ///
+    /// # Errors
+    /// `Stale` when it is gone, `NotDirectory` when it is something else.
+    pub(crate) fn directory(&self, ino: Ino) -> Result<Arc<Inode>> {
+        let dir = self.inodes.get(ino)?;
+        if !dir.is_dir() {
+            return Err(FsError::new(FsErrorKind::NotDirectory, format!("inode {} is no directory", ino.0)));
+        }
+        if ino != Ino::ROOT && dir.state().link.is_none() {
+            return Err(FsError::new(FsErrorKind::Stale, format!("directory {} is gone", ino.0)));
+        }
+        Ok(dir)
     }
-    pub async fn setattr(&self, ino: Ino, handle: Option<HandleId>, set: SetAttr) -> Result<Attributes> {
-        todo!()
+
+    /// Locks the name `name` in `parent` and says its path; whatever is renamed meanwhile, path and lock agree.
+    pub(crate) async fn lock_name(&self, parent: Ino, name: &str) -> Result<(PathGuard<'_>, String)> {
+        self.lock_path(|| self.path_in(parent, name), Scope::Name).await
     }
-    pub async fn readlink(&self, ino: Ino) -> Result<Bytes> {
-        todo!()
-    }
-    /// A new empty regular file, stored before this returns (mknod).
-    pub async fn mknod(&self, parent: Ino, name: &str, mode: u16, caller: Caller) -> Result<Entry> {
-        todo!()
-    }
-    pub async fn mkdir(&self, parent: Ino, name: &str, mode: u16, caller: Caller) -> Result<Entry> {
-        todo!()
-    }
-    pub async fn symlink(&self, parent: Ino, name: &str, target: &[u8], caller: Caller) -> Result<Entry> {
-        todo!()
-    }
-    pub async fn unlink(&self, parent: Ino, name: &str) -> Result<()> {
-        todo!()
-    }
-    pub async fn rmdir(&self, parent: Ino, name: &str) -> Result<()> {
-        todo!()
-    }
-    pub async fn rename(
+
+    /// Locks what `path` says, as `scope`, until both agree.
+    pub(crate) async fn lock_path(
         &self,
-        parent: Ino,
-        name: &str,
-        to_parent: Ino,
-        to_name: &str,
-        mode: RenameMode,
-    ) -> Result<()> {
-        todo!()
+        path: impl Fn() -> Result<String>,
+        scope: impl Fn(String) -> Scope,
+    ) -> Result<(PathGuard<'_>, String)> {
+        loop {
+            let wanted = path()?;
+            let guard = self.locks.acquire(vec![scope(wanted.clone())]).await;
+            if path()? == wanted {
+                return Ok((guard, wanted));
+            }
+        }
     }
 
-    pub async fn open_file(&self, ino: Ino, mode: OpenMode) -> Result<Opened> {
-        todo!()
-    }
-    pub async fn create(
-        &self,
-        parent: Ino,
-        name: &str,
-        mode: u16,
-        open: OpenMode,
-        caller: Caller,
-    ) -> Result<(Entry, Opened)> {
-        todo!()
-    }
-    pub fn try_read(&self, handle: HandleId, offset: u64, len: u32) -> Option<Result<ReadData>> {
-        todo!()
-    }
-    pub async fn read(&self, handle: HandleId, offset: u64, len: u32) -> Result<ReadData> {
-        todo!()
-    }
-    /// Never waits for the store.
-    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<u32> {
-        todo!()
-    }
-    pub async fn flush(&self, handle: HandleId) -> Result<()> {
-        todo!()
-    }
-    pub async fn fsync(&self, handle: HandleId) -> Result<()> {
-        todo!()
-    }
-    pub async fn fallocate(&self, handle: HandleId, offset: u64, len: u64, how: Allocate) -> Result<()> {
-        todo!()
-    }
-    /// Returns at once; what is still dirty is stored in the background.
-    pub fn release(self: &Arc<Self>, handle: HandleId) {
-        todo!()
+    /// Tells the kernel, from another thread, that a name changed its meaning.
+    pub(crate) fn announce(&self, change: Invalidation) {
+        // The receiver is gone once the session has ended; nobody is left to be told.
+        let _ = self.tell.lock().send(change);
     }
 
-    pub async fn opendir(&self, ino: Ino) -> Result<HandleId> {
-        todo!()
-    }
-    /// Up to `max` entries from `offset` (0, or a `next` of an earlier entry). Empty at the end.
-    pub async fn readdir(&self, handle: HandleId, offset: u64, max: usize) -> Result<Vec<DirItem>> {
-        todo!()
-    }
-    pub fn releasedir(&self, handle: HandleId) {
-        todo!()
+    /// An entry for the kernel, with one reference counted.
+    pub(crate) fn entry(&self, inode: &Arc<Inode>, ttl: std::time::Duration) -> Entry {
+        self.inodes.reference(inode);
+        Entry { attr: inode.attr(), entry_ttl: ttl, attr_ttl: ttl }
     }
 
-    pub fn statfs(&self) -> FsStats {
-        todo!()
+    /// For how long the kernel may believe what was just learned or done.
+    pub(crate) fn ttl(&self) -> std::time::Duration {
+        kernel_ttl(self.config.metadata_ttl)
     }
-    pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Bytes> {
-        todo!()
+
+    pub(crate) fn attributes_of(&self, ino: Ino, state: &State) -> Attributes {
+        let attr: Attr = attr_of(ino, state);
+        Attributes { attr, ttl: self.ttl() }
     }
-    pub async fn setxattr(&self, ino: Ino, name: &str, value: &[u8], mode: XattrMode) -> Result<()> {
-        todo!()
+
+    /// Whether attributes must come from the object itself.
+    pub(crate) fn wants_full(&self) -> bool {
+        self.config.attributes == AttributeSource::Full
     }
-    pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>> {
-        todo!()
+
+    /// The name means something else now, or nothing: the inode goes on nameless for those who have it open,
+    /// and kernel and cache forget the name.
+    pub(crate) fn supersede(&self, inode: &Arc<Inode>) {
+        let Some(link) = self.inodes.unlink(inode) else { return };
+        tracing::info!(parent = link.parent.0, name = &*link.name, ino = inode.ino.0, "changed in the store");
+        self.names.forget(link.parent.0, &link.name);
+        self.announce(Invalidation::Entry { parent: link.parent, name: link.name.to_string() });
+        self.inodes.let_go(inode);
     }
-    pub async fn removexattr(&self, ino: Ino, name: &str) -> Result<()> {
-        todo!()
+
+    /// Notes that the object behind `inode` was just seen, by us, to be what its name means.
+    pub(crate) fn confirm(&self, inode: &Inode) {
+        let mut state = inode.state();
+        state.validated = Some(Instant::now());
+        let Some(link) = state.link.clone() else { return };
+        let dent = match (&state.remote, inode.kind) {
+            (_, Kind::Directory) => Dent::Directory { marker: None },
+            (Some(remote), kind) => Dent::File {
+                size: remote.size,
+                etag: remote.version.etag.clone(),
+                modified: state.meta.mtime,
+                kind: Some(kind),
+            },
+            (None, _) => return,
+        };
+        drop(state);
+        self.remember(link.parent, &link.name, Some(dent));
     }
+}
+
+/// Opens the journal off the runtime's threads: it reads files.
+async fn open_journal(dir: std::path::PathBuf) -> Result<Journal> {
+    tokio::task::spawn_blocking(move || Journal::open(&dir))
+        .await
+        .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the journal failed", e))?
 }

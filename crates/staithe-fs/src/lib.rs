@@ -1,14 +1,61 @@
-//! Filesystem semantics over an object store.
+//! Filesystem semantics over an object store: what a name means, what a handle reads, what a close stores.
+//!
+//! [`Filesystem`] is the whole of it; [`api`](Entry) values cross its border. It keeps true that
+//!
+//! - what this mount changed, it sees at once, and in the store when the call returns;
+//! - an open file is one version, from its first byte to its last;
+//! - a commit takes effect at the key that the file's name says then, on the condition that nobody else was first;
+//! - nothing waits without a deadline, and memory is bounded in bytes.
+//!
+//! It refuses to know FUSE, errno, S3, and who configured it. An adapter (staithe-fuse) turns its errors into a
+//! protocol's; a store (staithe-store) is its only view of the world.
+//!
+//! # Rooms
+//! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
+//! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `upload`, `streaming`: from the local disk to
+//! the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
+//! `journal`, `recovery`: what outlives a run.
 
 mod api;
+mod attributes;
+mod bodies;
+mod commit;
 mod config;
+mod create;
+mod directory;
+mod disk_file;
 mod error;
+mod fetch;
+mod file;
 mod filesystem;
+mod handles;
+mod inode;
+mod intent;
+mod journal;
+mod layout;
+mod locks;
+mod lookup;
+mod metadata;
+mod names;
+mod patience;
+mod read;
+mod recovery;
+mod remote;
+mod remove;
+mod rename;
+mod rename_tree;
+mod staging;
+mod state_dir;
+mod streaming;
+mod table;
+mod upload;
+mod write;
 
 pub use api::{
-    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
-    Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
+    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation, Kind,
+    Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
+pub use names::{HiddenReason, hidden_reason};

@@ -1,0 +1,208 @@
+//! New names: directories, symbolic links, empty files, and files opened for writing.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use staithe_store::{Payload, PutCondition, Version};
+
+use crate::api::{Caller, Entry, Ino, Kind, OpenMode, Opened};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, Link, Marker, Remote, State};
+use crate::metadata::FileMeta;
+use crate::names::check_name;
+use crate::staging::Staged;
+use crate::state_dir::StateDir;
+
+/// The longest target of a symbolic link, in bytes (`PATH_MAX` less its NUL).
+const LINK_TARGET_MAX: usize = 4095;
+
+impl Filesystem {
+    /// Makes a directory: its marker is stored when this returns. One PUT.
+    ///
+    /// # Errors
+    /// `Exists`, `Stale`, `ReadOnly`, `NameTooLong`, the store's errors.
+    pub async fn mkdir(&self, parent: Ino, name: &str, mode: u16, caller: Caller) -> Result<Entry> {
+        let directory = self.new_name(parent, name)?;
+        let (_guard, path) = self.lock_name(parent, name).await?;
+        self.refuse_taken(parent, name)?;
+        let (mode, gid) = inherit(&directory, mode, caller.gid, true);
+        let meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
+        if self.is_prefix_of_local(parent, name) {
+            return Err(taken(name));
+        }
+        self.put_marker(&path, &meta, PutCondition::IfAbsent).await?;
+        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        state.marker = Marker::Present;
+        Ok(self.born(&directory, state))
+    }
+
+    /// Makes a symbolic link: an object with the target as its bytes. One PUT.
+    ///
+    /// # Errors
+    /// As [`mkdir`](Self::mkdir); `NameTooLong` for a target over 4,095 bytes.
+    pub async fn symlink(&self, parent: Ino, name: &str, target: &[u8], caller: Caller) -> Result<Entry> {
+        if target.len() > LINK_TARGET_MAX {
+            return Err(FsError::new(FsErrorKind::NameTooLong, "the target of a symbolic link is too long"));
+        }
+        let directory = self.new_name(parent, name)?;
+        let (_, gid) = inherit(&directory, 0, caller.gid, false);
+        let meta = FileMeta::new(Kind::Symlink, 0o777, caller.uid, gid, SystemTime::now());
+        self.store_new(&directory, name, meta, Bytes::copy_from_slice(target)).await
+    }
+
+    /// Makes an empty regular file, stored when this returns (mknod). One PUT.
+    ///
+    /// # Errors
+    /// As [`mkdir`](Self::mkdir).
+    pub async fn mknod(&self, parent: Ino, name: &str, mode: u16, caller: Caller) -> Result<Entry> {
+        let directory = self.new_name(parent, name)?;
+        let (mode, gid) = inherit(&directory, mode, caller.gid, false);
+        let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
+        self.store_new(&directory, name, meta, Bytes::new()).await
+    }
+
+    async fn store_new(&self, directory: &Inode, name: &str, mut meta: FileMeta, bytes: Bytes) -> Result<Entry> {
+        let parent = directory.ino;
+        let (_guard, path) = self.lock_name(parent, name).await?;
+        self.refuse_taken(parent, name)?;
+        meta.write_id = Some(new_write_id());
+        let key = self.key(&path)?;
+        let size = bytes.len() as u64;
+        let version = self.put_new(&key, bytes, &meta).await?;
+        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        state.remote = Some(Remote { key, version, size });
+        Ok(self.born(directory, state))
+    }
+
+    async fn put_new(&self, key: &staithe_store::Key, bytes: Bytes, meta: &FileMeta) -> Result<Version> {
+        let condition = self.condition_for(None);
+        match self.store.put(key, Payload::from(bytes), self.encode(meta)?, condition).await {
+            Ok(written) => Ok(written.version),
+            Err(error) => match self.was_ours(key, meta, &error).await? {
+                Some(version) => Ok(version),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// Creates a regular file and opens it. Nothing is asked of the store: the object is made when the file is
+    /// closed. If the name was taken meanwhile, what has it is opened instead.
+    ///
+    /// # Errors
+    /// `Stale`, `ReadOnly`, `NameTooLong`; `NoSpace` and `Io` from the staging directory.
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &str,
+        mode: u16,
+        open: OpenMode,
+        caller: Caller,
+    ) -> Result<(Entry, Opened)> {
+        let directory = self.new_name(parent, name)?;
+        let (guard, path) = self.lock_name(parent, name).await?;
+        self.key(&path)?;
+        if let Some(existing) = self.inodes.child(parent, name).filter(|c| !c.is_dir()) {
+            drop(guard);
+            let opened = self.open_file(existing.ino, open).await?;
+            return Ok((self.entry(&existing, self.ttl()), opened));
+        }
+        self.refuse_taken(parent, name)?;
+        let (mode, gid) = inherit(&directory, mode, caller.gid, false);
+        let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
+        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        let staging = StateDir::new_staging_name();
+        state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
+        state.bytes_dirty = true;
+        let (inode, loser) = self.inodes.insert(state);
+        if let Some(loser) = loser {
+            self.inodes.let_go(&loser);
+        }
+        // Outdates the answers under way; the name itself is ours until it is stored.
+        self.remember(parent, name, None);
+        self.touch_directory(&directory);
+        let opened = self.open_handle(&inode, open);
+        Ok((self.entry(&inode, self.ttl()), opened))
+    }
+
+    /// The directory for a new name.
+    fn new_name(&self, parent: Ino, name: &str) -> Result<Arc<Inode>> {
+        check_name(name)?;
+        self.writable()?;
+        self.directory(parent)
+    }
+
+    /// Fails if this mount knows that the name is taken.
+    fn refuse_taken(&self, parent: Ino, name: &str) -> Result<()> {
+        let known = self.inodes.child(parent, name).is_some_and(|c| c.is_dir() || c.state().is_local());
+        let remembered = self.names.lookup(parent.0, name, std::time::Instant::now());
+        if known || matches!(remembered, staithe_dentry::Lookup::Hit(..)) {
+            return Err(taken(name));
+        }
+        Ok(())
+    }
+
+    fn is_prefix_of_local(&self, parent: Ino, name: &str) -> bool {
+        self.inodes.child(parent, name).is_some_and(|c| c.state().is_local())
+    }
+
+    /// A stored new name takes its place in memory.
+    fn born(&self, directory: &Inode, state: State) -> Entry {
+        let (inode, loser) = self.inodes.insert(state);
+        if let Some(loser) = loser {
+            self.inodes.let_go(&loser);
+        }
+        self.confirm(&inode);
+        self.touch_directory(directory);
+        self.entry(&inode, self.ttl())
+    }
+
+    /// Fetches the target of a symbolic link; at most one GET, none if it is remembered.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no link; `Stale`; the store's errors.
+    pub async fn readlink(&self, ino: Ino) -> Result<Bytes> {
+        let inode = self.inodes.get(ino)?;
+        if inode.kind != Kind::Symlink {
+            return Err(FsError::new(FsErrorKind::Invalid, "this is no symbolic link"));
+        }
+        let (body, remote) = {
+            let state = inode.state();
+            (state.body.clone(), state.remote.clone())
+        };
+        if let Some(body) = body {
+            return Ok(body);
+        }
+        let remote = remote.ok_or_else(|| FsError::new(FsErrorKind::Stale, "the link is gone"))?;
+        let object = self.get_small(remote.key.clone()).await?;
+        match object.filter(|(meta, _)| meta.version.etag == remote.version.etag) {
+            Some((_, target)) => {
+                self.bodies.hold(&inode, target.clone());
+                Ok(target)
+            }
+            None => {
+                self.supersede(&inode);
+                Err(FsError::new(FsErrorKind::Stale, "the link was replaced or removed"))
+            }
+        }
+    }
+}
+
+fn taken(name: &str) -> FsError {
+    FsError::new(FsErrorKind::Exists, format!("{name:?} exists"))
+}
+
+/// A fresh id for one intent to write; in the object's metadata it tells our own write from another's.
+pub(crate) fn new_write_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Group and set-gid bit of what is made in a set-gid directory come from that (as on other Linux filesystems).
+fn inherit(directory: &Inode, mode: u16, gid: u32, is_dir: bool) -> (u16, u32) {
+    let state = directory.state();
+    if state.meta.mode & 0o2000 == 0 {
+        return (mode, gid);
+    }
+    (if is_dir { mode | 0o2000 } else { mode }, state.meta.gid)
+}

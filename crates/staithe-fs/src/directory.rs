@@ -1,0 +1,245 @@
+//! Directory streams: a listing page by page, merged with what is not stored yet.
+//!
+//! A stream numbers its entries as it meets them, so an offset means the same entry for the stream's whole life.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use staithe_dentry::{Listing, Lookup as Cached};
+use staithe_store::{ListPage, ListRequest, PageToken};
+
+use crate::api::{DirItem, Entry, HandleId, Ino, Kind};
+use crate::error::Result;
+use crate::filesystem::Filesystem;
+use crate::handles::DirHandle;
+use crate::inode::{Inode, Marker};
+use crate::lookup::{Dent, deadline, time_left};
+use crate::names::check_name;
+
+/// Offsets 0 and 1 are `.` and `..`.
+const DOTS: u64 = 2;
+
+/// Where a stream stands in the store's listing.
+enum Progress {
+    /// Nothing asked yet.
+    Start,
+    /// More pages follow.
+    More(PageToken, Option<Listing<Dent>>),
+    /// All entries are in memory.
+    Done,
+}
+
+/// A directory stream.
+pub(crate) struct Stream {
+    entries: Vec<(Arc<str>, Dent)>,
+    progress: Progress,
+    /// Inodes shown with attributes by the last answer; those that the kernel did not take are let go.
+    offered: Vec<Arc<Inode>>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { entries: Vec::new(), progress: Progress::Start, offered: Vec::new() }
+    }
+}
+
+impl Filesystem {
+    /// Opens a directory stream.
+    ///
+    /// # Errors
+    /// `Stale`, `NotDirectory`.
+    #[expect(clippy::unused_async, reason = "part of the border: a later check of the store may wait")]
+    pub async fn opendir(&self, ino: Ino) -> Result<HandleId> {
+        let inode = self.directory(ino)?;
+        Ok(self.dirs.insert(DirHandle { inode, stream: tokio::sync::Mutex::new(Stream::new()) }))
+    }
+
+    /// Up to `max` entries from `offset`: 0, or the `next` of an earlier entry of this stream. Offset 0 lists
+    /// afresh. Empty at the end. One LIST per thousand entries, none if the directory is remembered whole.
+    ///
+    /// # Errors
+    /// `BadHandle`, `Stale`, the store's errors.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may lose the place in the listing; the next call lists afresh from its page.
+    pub async fn readdir(&self, handle: HandleId, offset: u64, max: usize) -> Result<Vec<DirItem>> {
+        let handle = self.dirs.get(handle)?;
+        let mut stream = handle.stream.lock().await;
+        if offset == 0 && !matches!(stream.progress, Progress::Start) {
+            *stream = Stream::new();
+        }
+        for unused in stream.offered.drain(..) {
+            self.inodes.let_go(&unused);
+        }
+        let mut items = self.dots(&handle.inode, offset, max);
+        let mut at = offset.max(DOTS);
+        while items.len() < max {
+            let index = (at - DOTS) as usize;
+            if index >= stream.entries.len() {
+                if !self.load_more(&handle.inode, &mut stream).await? {
+                    break;
+                }
+                continue;
+            }
+            let (name, dent) = stream.entries[index].clone();
+            at += 1;
+            if let Some(item) = self.item(&handle.inode, &name, &dent, at, &mut stream.offered) {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
+    /// Closes a directory stream.
+    pub fn releasedir(&self, handle: HandleId) {
+        self.dirs.remove(handle);
+    }
+
+    fn dots(&self, dir: &Inode, offset: u64, max: usize) -> Vec<DirItem> {
+        let parent = dir.state().link.as_ref().map_or(Ino::ROOT, |l| l.parent);
+        let dots = [(".", dir.ino), ("..", parent)];
+        let item = |(i, (name, ino)): (usize, (&str, Ino))| DirItem {
+            name: name.to_owned(),
+            ino: ino.0,
+            kind: Some(Kind::Directory),
+            next: i as u64 + 1,
+            entry: None,
+        };
+        dots.into_iter().enumerate().skip(offset as usize).take(max).map(item).collect()
+    }
+
+    /// One entry as it is now; `None` if its name has gone since the listing.
+    fn item(&self, dir: &Inode, name: &str, dent: &Dent, next: u64, offered: &mut Vec<Arc<Inode>>) -> Option<DirItem> {
+        let (dent, ttl) = match self.names.lookup(dir.ino.0, name, Instant::now()) {
+            Cached::Negative(_) | Cached::AbsentByListing(_) => {
+                self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
+                (dent.clone(), self.ttl())
+            }
+            Cached::Hit(newer, left) => (newer, time_left(left)),
+            _ => (dent.clone(), std::time::Duration::ZERO),
+        };
+        let inode = self.known_child(dir.ino, name, &dent);
+        let kind = match (&inode, &dent) {
+            (Some(inode), _) => Some(inode.kind),
+            (None, Dent::Directory { .. }) => Some(Kind::Directory),
+            (None, Dent::File { kind, .. }) => *kind,
+        };
+        let ino = inode.as_ref().map_or_else(|| show_number(dir.ino, name), |i| i.ino.0);
+        let entry = inode.map(|inode| {
+            let entry = Entry { attr: inode.attr(), entry_ttl: ttl, attr_ttl: ttl };
+            offered.push(inode);
+            entry
+        });
+        Some(DirItem { name: name.to_owned(), ino, kind, next, entry })
+    }
+
+    /// Reads the next page into the stream. False when there is no more.
+    async fn load_more(&self, dir: &Inode, stream: &mut Stream) -> Result<bool> {
+        let (token, listing) = match std::mem::replace(&mut stream.progress, Progress::Start) {
+            Progress::Done => {
+                stream.progress = Progress::Done;
+                return Ok(false);
+            }
+            Progress::Start => {
+                if let Some(known) = self.names.entries(dir.ino.0, Instant::now()) {
+                    stream.entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
+                    self.end_stream(dir, stream);
+                    return Ok(true);
+                }
+                stream.entries.clear();
+                let until = deadline(self.config.metadata_ttl, Instant::now());
+                (None, self.names.listing(self.names.begin(dir.ino.0), until).ok())
+            }
+            Progress::More(token, listing) => (Some(token), listing),
+        };
+        let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
+        let request = ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
+        let page = self.store.list(request).await?;
+        let next = page.next.clone();
+        let fresh = self.merge(dir, &prefix, page);
+        let listing = listing.and_then(|mut l| l.page(fresh.iter().cloned()).is_ok().then_some(l));
+        extend(&mut stream.entries, fresh);
+        match next {
+            Some(token) => stream.progress = Progress::More(token, listing),
+            None => {
+                if let Some(listing) = listing {
+                    // Refused when a change here overtook it: then the directory is just not remembered whole.
+                    let _ = listing.complete();
+                }
+                self.end_stream(dir, stream);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The entries of a page in the order of their names; a directory hides a file of the same name.
+    fn merge(&self, dir: &Inode, prefix: &str, page: ListPage) -> Vec<(Arc<str>, Dent)> {
+        let mut entries: Vec<(Arc<str>, Dent)> = Vec::with_capacity(page.objects.len() + page.prefixes.len());
+        for object in &page.objects {
+            let Some(name) = object.key.as_str().strip_prefix(prefix) else { continue };
+            if name.is_empty() {
+                dir.state().marker = Marker::Present;
+            } else if check_name(name).is_ok() {
+                entries.push((Arc::from(name), Dent::from(object)));
+            }
+        }
+        for below in &page.prefixes {
+            let Some(name) = below.strip_prefix(prefix).and_then(|n| n.strip_suffix('/')) else { continue };
+            if check_name(name).is_ok() {
+                entries.push((Arc::from(name), Dent::Directory { marker: None }));
+            }
+        }
+        // Stable, and directories first among equals, so that dedup keeps them.
+        entries.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| is_file(&a.1).cmp(&is_file(&b.1))));
+        entries.dedup_by(|later, first| later.0 == first.0);
+        entries
+    }
+
+    /// Adds what is not stored yet, and ends the stream.
+    fn end_stream(&self, dir: &Inode, stream: &mut Stream) {
+        stream.progress = Progress::Done;
+        let local: Vec<_> =
+            self.inodes.children(dir.ino).into_iter().filter(|(_, inode)| inode.state().is_local()).collect();
+        if local.is_empty() {
+            return;
+        }
+        let listed: HashSet<Arc<str>> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
+        for (name, inode) in local.into_iter().filter(|(name, _)| !listed.contains(name)) {
+            let (size, kind) = (inode.state().size(), Some(inode.kind));
+            let etag = staithe_store::ETag::new("");
+            stream.entries.push((name, Dent::File { size, etag, modified: SystemTime::now(), kind }));
+        }
+    }
+}
+
+/// Appends a page. A directory whose file of the same name stood on an earlier page takes its place: in the order
+/// of keys only names that begin with it lie between `x` and `x/`.
+fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
+    let earlier = entries.len();
+    for (name, dent) in page {
+        let before = entries[..earlier].iter_mut().rev().take_while(|(e, _)| e.starts_with(&*name));
+        match before.into_iter().find(|(e, _)| *e == name) {
+            Some(twin) => twin.1 = dent,
+            None => entries.push((name, dent)),
+        }
+    }
+}
+
+fn is_file(dent: &Dent) -> bool {
+    matches!(dent, Dent::File { .. })
+}
+
+/// A number to show for an entry that has no inode yet: stable, and out of the way of real ones.
+fn show_number(dir: Ino, name: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (dir, name).hash(&mut hasher);
+    hasher.finish() | 1 << 63
+}

@@ -1,0 +1,200 @@
+//! A file in the staging directory, as bytes on a local disk: positions, holes, durability; nothing of what it means.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::{FsError, Result};
+
+/// An open file on a local disk; cheap to clone, all clones are the same file. [`Display`](fmt::Display) names it.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskFile(Arc<Disk>);
+
+#[derive(Debug)]
+struct Disk {
+    file: File,
+    path: PathBuf,
+    /// The directory entry is on the disk too: a file can outlive its name otherwise.
+    name_is_durable: AtomicBool,
+}
+
+impl DiskFile {
+    /// A new file, readable by its owner only.
+    ///
+    /// # Errors
+    /// `Io` if the name is taken, and the disk's.
+    pub(crate) fn create(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_with(dir.join(name), "create", OpenOptions::new().create_new(true))
+    }
+
+    /// A file that is there.
+    ///
+    /// # Errors
+    /// `Io` if it is not, and the disk's.
+    pub(crate) fn open(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_with(dir.join(name), "open", &mut OpenOptions::new())
+    }
+
+    fn open_with(path: PathBuf, what: &str, options: &mut OpenOptions) -> Result<Self> {
+        match options.read(true).write(true).mode(0o600).open(&path) {
+            Ok(file) => Ok(Self(Arc::new(Disk { file, path, name_is_durable: AtomicBool::new(false) }))),
+            Err(error) => Err(failed(what, &path, error)),
+        }
+    }
+
+    /// Its name in the directory.
+    pub(crate) fn name(&self) -> String {
+        self.0.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.0.file.metadata().map(|meta| meta.len()).map_err(|e| self.failed("examine", e))
+    }
+
+    /// Cuts or extends with zeros.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.0.file.set_len(len).map_err(|e| self.failed("resize", e))
+    }
+
+    /// Writes at `offset`. How many bytes were written counts even when the outcome is an error.
+    pub(crate) fn write_at(&self, offset: u64, data: &[u8]) -> (usize, Result<()>) {
+        let mut written = 0;
+        while written < data.len() {
+            match self.0.file.write_at(&data[written..], offset + written as u64) {
+                Ok(0) => return (written, Err(self.failed("write", io::ErrorKind::WriteZero.into()))),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(self.failed("write", error))),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Exactly `len` bytes from `offset`.
+    ///
+    /// # Errors
+    /// `Io` if the file ends before, and the disk's.
+    pub(crate) fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let mut bytes = vec![0; len];
+        self.0.file.read_exact_at(&mut bytes, offset).map_err(|e| self.failed("read", e))?;
+        Ok(bytes.into())
+    }
+
+    /// Reserves disk space without changing the length. Where the disk cannot, nothing is reserved.
+    ///
+    /// # Errors
+    /// `NoSpace`, and the disk's.
+    pub(crate) fn reserve(&self, offset: u64, len: u64) -> Result<()> {
+        self.fallocate("reserve room for", FallocateFlags::KEEP_SIZE, offset, len).map(|_| ())
+    }
+
+    /// Makes a hole, which reads as zeros; false, and nothing done, where the disk cannot.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn punch(&self, offset: u64, len: u64) -> Result<bool> {
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        self.fallocate("make a hole in", mode, offset, len)
+    }
+
+    fn fallocate(&self, what: &str, mode: FallocateFlags, offset: u64, len: u64) -> Result<bool> {
+        match retry_on_intr(|| fallocate(&self.0.file, mode, offset, len)) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(self.failed(what, error.into())),
+        }
+    }
+
+    /// Makes the bytes, and the first time the name, durable.
+    ///
+    /// # Errors
+    /// The disk's; then nothing is certain to be durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.0.file.sync_data().map_err(|e| self.failed("sync", e))?;
+        if !self.0.name_is_durable.load(Ordering::Acquire) {
+            let dir = self.0.path.parent().unwrap_or(Path::new("."));
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("sync", dir, e))?;
+            self.0.name_is_durable.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Takes the name away; the bytes last until the last clone is dropped. Twice is no error.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match std::fs::remove_file(&self.0.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, what: &str, error: io::Error) -> FsError {
+        failed(what, &self.0.path, error)
+    }
+}
+
+impl AsFd for DiskFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+}
+
+impl fmt::Display for DiskFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.path.display())
+    }
+}
+
+fn failed(what: &str, path: &Path, error: io::Error) -> FsError {
+    FsError::local(&format!("could not {what} {}: {error}", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FsErrorKind;
+
+    #[test]
+    fn bytes_holes_and_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = DiskFile::create(dir.path(), "a").unwrap();
+        assert_eq!(DiskFile::create(dir.path(), "a").unwrap_err().kind(), FsErrorKind::Io);
+        let (written, outcome) = file.write_at(4096, &[7; 8192]);
+        outcome.unwrap();
+        assert_eq!((written, file.len().unwrap()), (8192, 12_288));
+        file.reserve(0, 1 << 20).unwrap();
+        if file.punch(4096, 4096).unwrap() {
+            assert_eq!(&file.read_at(4096, 4096).unwrap()[..], &[0; 4096]);
+        }
+        assert_eq!(&file.read_at(8192, 4096).unwrap()[..], &[7; 4096]);
+        assert_eq!(file.len().unwrap(), 12_288);
+        assert_eq!(file.read_at(12_000, 4096).unwrap_err().kind(), FsErrorKind::Io);
+        file.sync().unwrap();
+        file.sync().unwrap();
+
+        file.remove().unwrap();
+        file.remove().unwrap();
+        assert_eq!(DiskFile::open(dir.path(), "a").unwrap_err().kind(), FsErrorKind::Io);
+        assert_eq!(file.clone().read_at(12_287, 1).unwrap()[..], [7]);
+        assert!(rustix::fs::fstat(&file).is_ok());
+        assert!(file.to_string().ends_with("/a"));
+    }
+}

@@ -1,0 +1,156 @@
+//! What feeds the part queues: one task a range, pinned to one version, resumed where it broke.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
+use staithe_store::{ETag, ErrorKind, GetRequest, Version};
+
+use crate::api::ReadData;
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::handles::FileHandle;
+use crate::inode::{Inode, Remote};
+use crate::patience::Backoff;
+
+/// The bytes of one version on their way to one reader.
+pub(crate) type Queue = PartQueue<Content, FsError>;
+
+/// What a part queue calls the version: an inode's content keeps its number when a rename moves it to another
+/// key, and there to another entity tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The inode's content of this number.
+    Ours(u64),
+    /// The store answered with something else.
+    Foreign(ETag),
+}
+
+impl Filesystem {
+    /// Reads `len` bytes (not beyond the end) of the stored object, through the handle's queue.
+    pub(crate) async fn read_stored(&self, handle: &FileHandle, offset: u64, len: u64) -> Result<ReadData> {
+        loop {
+            let queue = self.queue_of(handle)?;
+            let spawn = |fetch| self.spawn_fetch(&handle.inode, fetch);
+            let error = match queue.read_with(offset, len, spawn).await {
+                Ok(slices) => {
+                    handle.inode.state().was_read = true;
+                    return Ok(ReadData(slices.iter().cloned().collect()));
+                }
+                Err(error) => error,
+            };
+            let is_replaced = handle.queue.lock().as_ref().is_some_and(|q| !Arc::ptr_eq(q, &queue));
+            if matches!(error, ReadError::Ended) && is_replaced {
+                continue;
+            }
+            let error = read_error(&handle.inode, error);
+            if error.kind() == FsErrorKind::Stale {
+                self.supersede(&handle.inode);
+            }
+            return Err(error);
+        }
+    }
+
+    /// The handle's queue for the inode's present content.
+    fn queue_of(&self, handle: &FileHandle) -> Result<Arc<Queue>> {
+        let (size, content) = {
+            let state = handle.inode.state();
+            let remote = state.remote.as_ref();
+            let remote =
+                remote.ok_or_else(|| FsError::new(FsErrorKind::Stale, "there is no stored object to read"))?;
+            (remote.size, Content::Ours(state.content))
+        };
+        let mut slot = handle.queue.lock();
+        if let Some(queue) = slot.as_ref().filter(|q| q.version() == content) {
+            return Ok(queue.clone());
+        }
+        // The first read, or the first after a write through another handle was stored.
+        let queue = Queue::new(size, content, PlannerConfig::default(), &self.budget);
+        if let Some(old) = slot.replace(queue.clone()) {
+            old.close();
+        }
+        Ok(queue)
+    }
+
+    fn spawn_fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
+        let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return };
+        self.tasks.spawn_on(async move { fs.fetch(&inode, fetch).await }, &self.runtime);
+    }
+
+    /// Fetches one range: pushes bytes as they arrive, resumes after a break, gives up at the deadline.
+    async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
+        let mut backoff = Backoff::new(self.config.op_deadline);
+        let mut at = fetch.range().start;
+        while fetch.is_live() && at < fetch.range().end {
+            let (remote, content) = {
+                let state = inode.state();
+                (state.remote.clone(), state.content)
+            };
+            let Some(remote) = remote else { break };
+            let error = match self.stream_into(inode, &remote, content, &fetch, &mut at).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if let Err(error) = self.after_failure(inode, &remote, error, &mut backoff).await {
+                return fetch.fail(error);
+            }
+        }
+        fetch.done();
+    }
+
+    async fn stream_into(
+        &self,
+        inode: &Inode,
+        remote: &Remote,
+        content: u64,
+        fetch: &Fetch<Content, FsError>,
+        at: &mut u64,
+    ) -> Result<()> {
+        let request = GetRequest {
+            key: remote.key.clone(),
+            range: Some(*at..fetch.range().end),
+            version: Some(remote.version.clone()),
+        };
+        let answer = self.store.get(request).await.map_err(|error| match error.kind() {
+            // Shorter than it was: another version, whatever the tag condition was worth.
+            ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
+            _ => error.into(),
+        })?;
+        learn_version(inode, &answer.meta.version);
+        let found = answer.meta.version.etag;
+        let version = if found == remote.version.etag { Content::Ours(content) } else { Content::Foreign(found) };
+        let mut body = answer.body;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            let len = chunk.len() as u64;
+            if fetch.push(*at, &version, chunk).is_err() {
+                return Ok(());
+            }
+            *at += len;
+        }
+        Ok(())
+    }
+}
+
+/// A first answer tells the version id that a listing could not, and that the version is still there.
+fn learn_version(inode: &Inode, seen: &Version) {
+    let mut state = inode.state();
+    let mut is_same = false;
+    if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == seen.etag) {
+        if remote.version.id.is_none() {
+            remote.version.id.clone_from(&seen.id);
+        }
+        is_same = true;
+    }
+    if is_same {
+        state.validated = Some(std::time::Instant::now());
+    }
+}
+
+fn read_error(inode: &Inode, error: ReadError<Content, FsError>) -> FsError {
+    match error {
+        ReadError::Source(error) => error,
+        error @ ReadError::VersionChanged { .. } => FsError::new(FsErrorKind::Stale, error.to_string()),
+        error => FsError::new(FsErrorKind::Io, format!("reading inode {}: {error}", inode.ino.0)),
+    }
+}

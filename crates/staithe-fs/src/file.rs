@@ -1,0 +1,189 @@
+//! Open files: open, flush, fsync, release.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::api::{HandleId, Ino, Kind, OpenMode, Opened};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::handles::FileHandle;
+use crate::inode::Inode;
+
+/// How much of an object an open asks for before it answers, in bytes: what a first read takes.
+const FIRST_LOOK: u64 = 128 << 10;
+
+impl Filesystem {
+    /// Opens a file. A first open for reading fetches the beginning of the object and so learns whether it still
+    /// is the version that the name meant: no request is spent on asking.
+    ///
+    /// # Errors
+    /// `Stale` when the object was replaced or removed (the kernel then looks the name up again);
+    /// `IsDirectory`; `ReadOnly`; the store's errors.
+    pub async fn open_file(&self, ino: Ino, mode: OpenMode) -> Result<Opened> {
+        let inode = self.inodes.get(ino)?;
+        match inode.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(FsError::new(FsErrorKind::IsDirectory, "this is a directory")),
+            Kind::Symlink => return Err(FsError::new(FsErrorKind::Invalid, "this is a symbolic link")),
+        }
+        if inode.state().link.is_none() && !inode.is_open() {
+            return Err(FsError::new(FsErrorKind::Stale, "the name of this file is gone"));
+        }
+        if mode.write || mode.truncate {
+            self.writable()?;
+            self.know_meta(&inode).await?;
+            if !mode.truncate {
+                self.revalidate(&inode).await?;
+            }
+        }
+        let opened = self.open_handle(&inode, mode);
+        let ready = if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
+        match ready {
+            Ok(()) => Ok(opened),
+            Err(error) => {
+                self.close_handle(opened.handle);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a handle; nothing is asked.
+    pub(crate) fn open_handle(&self, inode: &Arc<Inode>, mode: OpenMode) -> Opened {
+        inode.opens.fetch_add(1, Ordering::AcqRel);
+        if mode.write {
+            inode.writers.fetch_add(1, Ordering::AcqRel);
+        }
+        let handle = FileHandle {
+            inode: inode.clone(),
+            read: mode.read || !mode.write,
+            write: mode.write,
+            queue: Mutex::new(None),
+        };
+        // Pages never outlive their version: another version is another inode.
+        Opened { handle: self.files.insert(handle), keep_cache: true, no_flush: !mode.write }
+    }
+
+    async fn first_look(&self, inode: &Arc<Inode>, opened: &Opened) -> Result<()> {
+        let now = Instant::now();
+        let size = {
+            let state = inode.state();
+            let here = state.staged.is_some() || state.body.is_some();
+            let confirmed = state.was_read && self.is_fresh(state.validated, now);
+            if here || confirmed || state.size() == 0 {
+                if state.body.is_some() {
+                    self.reward(state.link.as_ref().map(|l| l.parent));
+                }
+                return Ok(());
+            }
+            state.size()
+        };
+        let handle = self.files.get(opened.handle)?;
+        if !handle.read {
+            return Ok(());
+        }
+        self.read_stored(&handle, 0, size.min(FIRST_LOOK)).await.map(drop)
+    }
+
+    /// A body that came along with its attributes was wanted: go on doing so in this directory.
+    fn reward(&self, directory: Option<Ino>) {
+        let Some(directory) = directory.and_then(|d| self.inodes.get(d).ok()) else { return };
+        let more = directory.eagerness.load(Ordering::Acquire).saturating_add(2).min(8);
+        directory.eagerness.store(more, Ordering::Release);
+    }
+
+    /// close(2) of one descriptor: returns when the store has what was written through any of them.
+    ///
+    /// # Errors
+    /// `Stale` for a lost race (see [`OnConflict`](crate::OnConflict)); the store's errors. The bytes then stay
+    /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
+    pub async fn flush(&self, handle: HandleId) -> Result<()> {
+        let handle = self.files.get(handle)?;
+        if handle.write { self.commit(&handle.inode).await } else { Ok(()) }
+    }
+
+    /// As [`flush`](Self::flush): what the store has is durable.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn fsync(&self, handle: HandleId) -> Result<()> {
+        let handle = self.files.get(handle)?;
+        self.commit(&handle.inode).await
+    }
+
+    /// The last descriptor of a handle is gone. Returns at once; what is still dirty (a memory map written after
+    /// close) is stored in the background.
+    pub fn release(&self, handle: HandleId) {
+        if let Some(inode) = self.close_handle(handle) {
+            if inode.state().is_local() {
+                self.settle_later(&inode);
+            } else {
+                self.settle_staging(&inode);
+            }
+            self.inodes.let_go(&inode);
+        }
+    }
+
+    fn close_handle(&self, handle: HandleId) -> Option<Arc<Inode>> {
+        let handle = self.files.remove(handle)?;
+        if let Some(queue) = handle.queue.lock().take() {
+            queue.close();
+        }
+        let inode = &handle.inode;
+        if handle.write {
+            inode.writers.fetch_sub(1, Ordering::AcqRel);
+        }
+        if inode.opens.fetch_sub(1, Ordering::AcqRel) == 1 && inode.kind == Kind::File {
+            inode.state().body = None;
+        }
+        Some(inode.clone())
+    }
+
+    /// Commits in the background.
+    fn settle_later(&self, inode: &Arc<Inode>) {
+        let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return };
+        if inode.settling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.tasks.spawn_on(
+            async move {
+                inode.settling.store(false, Ordering::Release);
+                if let Err(error) = fs.commit(&inode).await {
+                    tracing::warn!(ino = inode.ino.0, %error, "not stored after the last close; kept in staging");
+                }
+                fs.settle_staging(&inode);
+                fs.inodes.let_go(&inode);
+            },
+            &self.runtime,
+        );
+    }
+
+    /// Lets the staging file go once nobody writes and the store has everything; without a name, once nobody
+    /// has the inode open.
+    pub(crate) fn settle_staging(&self, inode: &Arc<Inode>) {
+        let state = inode.state();
+        let done = if state.link.is_some() {
+            !state.is_dirty() && inode.writers.load(Ordering::Acquire) == 0 && state.remote.is_some()
+        } else {
+            !inode.is_open()
+        };
+        drop(state);
+        if done {
+            self.drop_staged(inode);
+        }
+    }
+
+    /// Removes the staging file.
+    pub(crate) fn drop_staged(&self, inode: &Inode) {
+        let staged = {
+            let mut state = inode.state();
+            (state.meta_dirty, state.bytes_dirty) = (false, false);
+            state.staged.take()
+        };
+        if let Some(Err(error)) = staged.map(|s| s.remove()) {
+            tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
+        }
+    }
+}

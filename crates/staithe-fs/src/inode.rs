@@ -1,0 +1,228 @@
+//! One inode: what it is, where its name stands, where its bytes are.
+//!
+//! An inode is one content through its whole life: a remote change makes a *new* inode under the name, and this
+//! one goes on, nameless, for those who have it open. Local writes keep it. So no page cache ever holds bytes of
+//! two versions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use staithe_store::{Key, Version};
+
+use crate::api::{Attr, Ino, Kind};
+use crate::metadata::FileMeta;
+use crate::staging::Staged;
+use crate::streaming::Streaming;
+
+/// Where an inode's stored bytes are. The place changes with a rename, the bytes do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Remote {
+    /// The object.
+    pub(crate) key: Key,
+    /// Its version.
+    pub(crate) version: Version,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+}
+
+/// A name: the directory it stands in, and how it reads there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) parent: Ino,
+    pub(crate) name: Arc<str>,
+}
+
+/// What is remembered of the marker object of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marker {
+    /// Nobody asked yet.
+    Unknown,
+    /// There is none: the directory exists by its children.
+    Missing,
+    /// It is there.
+    Present,
+}
+
+/// The changing part of an inode; short critical sections only, never held across an await.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Its name; `None` once that is gone.
+    pub(crate) link: Option<Link>,
+    /// Mode, owner, times, extended attributes.
+    pub(crate) meta: FileMeta,
+    /// Whether `meta` is the object's own, or made up from a listing.
+    pub(crate) meta_known: bool,
+    /// The stored object; `None` for what was never stored, and for directories.
+    pub(crate) remote: Option<Remote>,
+    /// When `remote` was last seen to be what the name means.
+    pub(crate) validated: Option<Instant>,
+    /// The local file with the bytes, while it is written.
+    pub(crate) staged: Option<Staged>,
+    /// Whether the bytes have changed since they were stored, or were never stored.
+    pub(crate) bytes_dirty: bool,
+    /// Whether something in `meta` has not been stored.
+    pub(crate) meta_dirty: bool,
+    /// Whether somebody set mtime, so that no write may move it until the next write.
+    pub(crate) mtime_set: bool,
+    /// Raised by every change of bytes or attributes.
+    pub(crate) changes: u64,
+    /// Raised when the stored bytes become others (not when they move): what part queues call the version.
+    pub(crate) content: u64,
+    /// The upload that runs while the file is still being written.
+    pub(crate) streaming: Option<Streaming>,
+    /// All bytes of a small object, fetched with its attributes.
+    pub(crate) body: Option<Bytes>,
+    /// Whether reads were delivered from this inode, so that the kernel may hold pages of it.
+    pub(crate) was_read: bool,
+    /// Why the last commit failed.
+    pub(crate) failure: Option<String>,
+    /// Directories: the marker object.
+    pub(crate) marker: Marker,
+}
+
+/// An inode.
+#[derive(Debug)]
+pub(crate) struct Inode {
+    pub(crate) ino: Ino,
+    pub(crate) kind: Kind,
+    state: Mutex<State>,
+    /// Serialises commits and attribute changes of this inode.
+    pub(crate) commit: tokio::sync::Mutex<()>,
+    /// References that the kernel holds.
+    pub(crate) lookups: AtomicU64,
+    /// Open handles.
+    pub(crate) opens: AtomicU64,
+    /// Open handles that can write.
+    pub(crate) writers: AtomicU64,
+    /// Directories: whether a small body fetched ahead of its open has been worth it lately.
+    pub(crate) eagerness: AtomicI32,
+    /// Whether a background commit is under way after the last close.
+    pub(crate) settling: AtomicBool,
+}
+
+impl State {
+    /// A linked inode with these attributes and nothing else.
+    pub(crate) fn new(link: Option<Link>, meta: FileMeta) -> Self {
+        Self {
+            link,
+            meta,
+            meta_known: true,
+            remote: None,
+            validated: None,
+            staged: None,
+            bytes_dirty: false,
+            meta_dirty: false,
+            mtime_set: false,
+            changes: 0,
+            content: 0,
+            streaming: None,
+            body: None,
+            was_read: false,
+            failure: None,
+            marker: Marker::Unknown,
+        }
+    }
+
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        match (&self.staged, &self.remote) {
+            (Some(staged), _) => staged.size(),
+            (None, Some(remote)) => remote.size,
+            (None, None) => 0,
+        }
+    }
+
+    /// Whether anything here is not in the store yet.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.meta_dirty || self.bytes_dirty
+    }
+
+    /// Whether the store cannot yet know this file under its name, so that only we can answer for it.
+    pub(crate) fn is_local(&self) -> bool {
+        self.link.is_some() && (self.is_dirty() || (self.remote.is_none() && self.staged.is_some()))
+    }
+
+    /// Notes a change of bytes at `now`: times, and that the store does not have it.
+    pub(crate) fn touch_bytes(&mut self, now: SystemTime) {
+        self.meta.mtime = now;
+        self.meta.ctime = now;
+        self.mtime_set = false;
+        self.changes += 1;
+        self.bytes_dirty = true;
+        self.body = None;
+    }
+
+    /// Notes a change of attributes at `now`.
+    pub(crate) fn touch_meta(&mut self, now: SystemTime) {
+        self.meta.ctime = now;
+        self.changes += 1;
+    }
+}
+
+impl Inode {
+    pub(crate) fn new(ino: Ino, state: State) -> Arc<Self> {
+        Arc::new(Self {
+            ino,
+            kind: state.meta.kind,
+            state: Mutex::new(state),
+            commit: tokio::sync::Mutex::new(()),
+            lookups: AtomicU64::new(0),
+            opens: AtomicU64::new(0),
+            writers: AtomicU64::new(0),
+            eagerness: AtomicI32::new(2),
+            settling: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether nobody needs this inode to stay in memory.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lookups.load(Ordering::Acquire) == 0 && !self.is_open() && {
+            let state = self.state();
+            state.link.is_none() || !state.is_dirty()
+        }
+    }
+
+    /// The attributes as they are now.
+    pub(crate) fn attr(&self) -> Attr {
+        attr_of(self.ino, &self.state())
+    }
+}
+
+/// The attributes of `state`.
+pub(crate) fn attr_of(ino: Ino, state: &State) -> Attr {
+    let m = &state.meta;
+    let nlink = match (m.kind, &state.link) {
+        (Kind::Directory, _) if ino == Ino::ROOT => 2,
+        (_, None) => 0,
+        (Kind::Directory, Some(_)) => 2,
+        (_, Some(_)) => 1,
+    };
+    let size = if m.kind == Kind::Directory { 4096 } else { state.size() };
+    Attr {
+        ino,
+        kind: m.kind,
+        size,
+        mode: m.mode,
+        uid: m.uid,
+        gid: m.gid,
+        nlink,
+        atime: m.atime,
+        mtime: m.mtime,
+        ctime: m.ctime,
+    }
+}

@@ -1,0 +1,456 @@
+//! From a name to an inode: what is ours, what is remembered, what the store says.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use staithe_dentry::{Lookup as Cached, Token, Value};
+use staithe_store::{ETag, ListRequest, ObjectMeta, ObjectSummary};
+
+use crate::api::{Ino, Kind, Lookup};
+use crate::config::Ttl;
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, Link, Marker, Remote, State};
+use crate::metadata::FileMeta;
+use crate::names::check_name;
+use crate::remote::kernel_ttl;
+
+/// Objects up to this size are fetched whole when their attributes are wanted and an open is likely to follow.
+pub(crate) const SMALL_BODY: u64 = 128 << 10;
+/// How often a lookup is computed again when a change here overtook it.
+const OVERTAKEN_TRIES: u32 = 4;
+
+/// What the dentry cache remembers of a name: as much as a listing tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dent {
+    /// An object.
+    File {
+        size: u64,
+        etag: ETag,
+        modified: SystemTime,
+        /// A listing cannot tell a file from a symbolic link.
+        kind: Option<Kind>,
+    },
+    /// A prefix.
+    Directory {
+        /// When its marker was stored, where that is known.
+        marker: Option<SystemTime>,
+    },
+}
+
+impl Value for Dent {
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { etag: a, .. }, Self::File { etag: b, .. }) => a == b,
+            (Self::Directory { .. }, Self::Directory { .. }) => true,
+            _ => false,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::File { etag, .. } => etag.as_str().len(),
+            Self::Directory { .. } => 0,
+        }
+    }
+}
+
+impl From<&ObjectSummary> for Dent {
+    fn from(o: &ObjectSummary) -> Self {
+        let is_link_sized = (1..=4096).contains(&o.size);
+        Self::File {
+            size: o.size,
+            etag: o.etag.clone(),
+            modified: o.last_modified,
+            kind: (!is_link_sized).then_some(Kind::File),
+        }
+    }
+}
+
+/// What the store says of a name.
+#[derive(Debug)]
+enum Answer {
+    Absent,
+    /// An object with its attributes, and all its bytes if they came along.
+    Object(Box<ObjectMeta>, Option<Bytes>),
+    /// An object as a listing shows it.
+    Listed(ObjectSummary),
+    /// A directory; its marker's attributes where there is one and somebody asked.
+    Directory { marker: Marker, meta: Option<Box<ObjectMeta>> },
+}
+
+impl Filesystem {
+    /// Looks a name up in memory: what is not stored yet, and what is remembered. `None`: ask
+    /// [`lookup`](Self::lookup). Counts one kernel reference when the name is found.
+    pub fn try_lookup(&self, parent: Ino, name: &str) -> Option<Result<Lookup>> {
+        if let Err(error) = check_name(name).and_then(|()| self.directory(parent).map(drop)) {
+            return Some(Err(error));
+        }
+        let child = self.inodes.child(parent, name);
+        if let Some(inode) = child.as_ref().filter(|c| c.state().is_local()) {
+            return Some(Ok(Lookup::Found(self.entry(inode, self.ttl()))));
+        }
+        match self.names.lookup(parent.0, name, Instant::now()) {
+            Cached::Negative(left) | Cached::AbsentByListing(left) => {
+                Some(Ok(Lookup::Absent { ttl: time_left(left).min(kernel_ttl(self.config.negative_ttl)) }))
+            }
+            Cached::Hit(dent, left) => {
+                let inode = self.remembered(parent, name, child, &dent)?;
+                Some(Ok(Lookup::Found(self.entry(&inode, time_left(left)))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The inode for a remembered name, if nothing need be asked to make it.
+    fn remembered(&self, parent: Ino, name: &str, child: Option<Arc<Inode>>, dent: &Dent) -> Option<Arc<Inode>> {
+        if let Some(inode) = child.filter(|c| is_same(c, dent)) {
+            let known = inode.state().meta_known || !self.wants_full();
+            return known.then_some(inode);
+        }
+        if self.wants_full() {
+            return None;
+        }
+        let link = Link { parent, name: Arc::from(name) };
+        Some(self.inodes.insert(self.listed_state(link, dent)?).0)
+    }
+
+    /// The inode that a directory stream can show with its attributes, without asking anybody.
+    pub(crate) fn known_child(&self, parent: Ino, name: &str, dent: &Dent) -> Option<Arc<Inode>> {
+        let child = self.inodes.child(parent, name);
+        if let Some(local) = child.as_ref().filter(|c| c.state().is_local()) {
+            return Some(local.clone());
+        }
+        self.remembered(parent, name, child, dent)
+    }
+
+    /// Looks a name up. Counts one kernel reference when it is found.
+    ///
+    /// # Errors
+    /// `Stale` when the directory is gone; `NameTooLong`, `Invalid` for what is no name; the store's errors.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves at most a filled cache.
+    pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Lookup> {
+        for last in (0..OVERTAKEN_TRIES).rev() {
+            if let Some(answer) = self.try_lookup(parent, name) {
+                return answer;
+            }
+            let dir = self.directory(parent)?;
+            let path = self.path_in(parent, name)?;
+            let token = self.names.begin(parent.0);
+            let answer = match self.names.lookup(parent.0, name, Instant::now()) {
+                Cached::Hit(dent, _) => self.ask_listed(&dir, &path, &dent).await?,
+                _ if self.wants_full() => self.ask(&path).await?,
+                _ => self.ask_by_listing(&path).await?,
+            };
+            if let Some(found) = self.settle(parent, name, &token, answer, last == 0)? {
+                return Ok(found);
+            }
+        }
+        Err(FsError::new(FsErrorKind::Stale, format!("{name:?} changes faster than it can be looked up")))
+    }
+
+    /// A cold name: one HEAD and one LIST, side by side. A directory with a marker costs one HEAD more.
+    async fn ask(&self, path: &str) -> Result<Answer> {
+        let key = self.key(path)?;
+        let (object, below) = tokio::join!(self.head(key), self.first_below(path, 1));
+        let below = below?;
+        if below.objects.is_empty() && below.prefixes.is_empty() {
+            return Ok(object?.map_or(Answer::Absent, |meta| Answer::Object(Box::new(meta), None)));
+        }
+        self.directory_answer(path, below.objects.first()).await
+    }
+
+    async fn directory_answer(&self, path: &str, first: Option<&ObjectSummary>) -> Result<Answer> {
+        let marker_key = self.marker_key(path)?;
+        let has_marker = first.is_some_and(|o| Some(&o.key) == marker_key.as_ref());
+        let (Some(key), true, true) = (marker_key, has_marker, self.wants_full()) else {
+            let marker = if has_marker { Marker::Present } else { Marker::Missing };
+            return Ok(Answer::Directory { marker, meta: None });
+        };
+        let meta = self.head(key).await?.map(Box::new);
+        Ok(Answer::Directory { marker: Marker::Present, meta })
+    }
+
+    /// A cold name without a question to an object: the listing shows object and prefix side by side, unless
+    /// over a page of other names stand between them.
+    async fn ask_by_listing(&self, path: &str) -> Result<Answer> {
+        let key = self.key(path)?;
+        let request = ListRequest { prefix: key.as_str().into(), delimiter: Some('/'), ..ListRequest::default() };
+        let page = self.store.list(request).await?;
+        let directory = format!("{key}/");
+        let is_directory = page.prefixes.contains(&directory)
+            || (page.next.is_some() && !self.first_below(path, 1).await?.objects.is_empty());
+        if is_directory {
+            return Ok(Answer::Directory { marker: Marker::Unknown, meta: None });
+        }
+        Ok(page.objects.into_iter().find(|o| o.key == key).map_or(Answer::Absent, Answer::Listed))
+    }
+
+    /// A name that a listing showed: only its attributes are missing.
+    async fn ask_listed(&self, dir: &Inode, path: &str, dent: &Dent) -> Result<Answer> {
+        match dent {
+            Dent::Directory { .. } => {
+                let Some(key) = self.marker_key(path)? else { return Ok(Answer::Absent) };
+                let meta = self.head(key).await?.map(Box::new);
+                let marker = if meta.is_some() { Marker::Present } else { Marker::Missing };
+                Ok(Answer::Directory { marker, meta })
+            }
+            Dent::File { size, .. } => {
+                let key = self.key(path)?;
+                let object = if self.is_worth_a_body(dir, *size) {
+                    self.get_small(key).await?.map(|(meta, body)| (meta, Some(body)))
+                } else {
+                    self.head(key).await?.map(|meta| (meta, None))
+                };
+                match object {
+                    Some((meta, body)) => Ok(Answer::Object(Box::new(meta), body)),
+                    None => self.ask(path).await,
+                }
+            }
+        }
+    }
+
+    /// Whether the bytes of a small object should come along with its attributes: as long as the last ones
+    /// fetched so in this directory were opened afterwards (`cat *`), and not merely looked at (`ls -l`).
+    fn is_worth_a_body(&self, dir: &Inode, size: u64) -> bool {
+        let worth = size <= SMALL_BODY
+            && dir.eagerness.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n - 1)).is_ok();
+        worth && self.bodies.has_room(size)
+    }
+
+    /// Makes an answer of the store the answer to the kernel. `None` when a change here overtook it and it
+    /// should be asked for again; `last` settles for an answer that nobody caches.
+    fn settle(&self, parent: Ino, name: &str, token: &Token, answer: Answer, last: bool) -> Result<Option<Lookup>> {
+        let directory = self.directory(parent)?;
+        let now = Instant::now();
+        let entry = match dent_of(&answer) {
+            Some(dent) => staithe_dentry::Entry::Positive(dent),
+            None => staithe_dentry::Entry::Negative,
+        };
+        let ttl = if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        let stale = self.names.insert(token, name, entry, deadline(ttl, now)).is_err();
+        if stale && !last {
+            return Ok(None);
+        }
+        let child = self.inodes.child(parent, name);
+        if let Some(local) = child.as_ref().filter(|c| stale || c.state().is_local()) {
+            return Ok(Some(Lookup::Found(self.entry(local, Duration::ZERO))));
+        }
+        let kernel = if stale { Duration::ZERO } else { kernel_ttl(ttl) };
+        let link = Link { parent, name: Arc::from(name) };
+        let inode = match answer {
+            Answer::Absent => {
+                if let Some(gone) = child {
+                    self.inodes.unlink(&gone);
+                    self.inodes.let_go(&gone);
+                }
+                return Ok(Some(Lookup::Absent { ttl: kernel }));
+            }
+            Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body, &directory),
+            Answer::Listed(object) => {
+                let dent = Dent::from(&object);
+                self.remembered(parent, name, child, &dent)
+                    .ok_or_else(|| FsError::new(FsErrorKind::Stale, "a listed name without an inode"))?
+            }
+            Answer::Directory { marker, meta } => self.adopt_directory(child, link, marker, meta.as_deref()),
+        };
+        Ok(Some(Lookup::Found(self.entry(&inode, kernel))))
+    }
+
+    /// The inode for an object: the one in memory if it is this version, else a new one.
+    fn adopt_object(
+        &self,
+        child: Option<Arc<Inode>>,
+        link: Link,
+        object: ObjectMeta,
+        body: Option<Bytes>,
+        directory: &Inode,
+    ) -> Arc<Inode> {
+        let meta = FileMeta::decode(&object, &self.defaults());
+        let remote = Remote { key: object.key, version: object.version, size: object.size };
+        let same = child.filter(|c| {
+            let state = c.state();
+            c.kind == meta.kind && state.remote.as_ref().is_some_and(|r| r.version.etag == remote.version.etag)
+        });
+        let inode = match same {
+            Some(inode) => {
+                let mut state = inode.state();
+                if !state.is_dirty() {
+                    state.meta = meta;
+                    state.meta_known = true;
+                }
+                state.remote = Some(remote);
+                state.validated = Some(Instant::now());
+                drop(state);
+                inode
+            }
+            None => {
+                let mut state = State::new(Some(link), meta);
+                state.remote = Some(remote);
+                state.validated = Some(Instant::now());
+                self.inodes.insert(state).0
+            }
+        };
+        if let Some(body) = body {
+            directory.eagerness.fetch_max(0, Ordering::AcqRel);
+            self.bodies.hold(&inode, body);
+        }
+        inode
+    }
+
+    fn adopt_directory(
+        &self,
+        child: Option<Arc<Inode>>,
+        link: Link,
+        marker: Marker,
+        object: Option<&ObjectMeta>,
+    ) -> Arc<Inode> {
+        let decoded = object.map(|o| FileMeta { kind: Kind::Directory, ..FileMeta::decode(o, &self.defaults()) });
+        if let Some(inode) = child.filter(|c| c.is_dir()) {
+            let mut state = inode.state();
+            if let Some(meta) = decoded {
+                // Times of a directory move with its entries, here and unstored: the later ones hold.
+                let (mtime, ctime) = (state.meta.mtime.max(meta.mtime), state.meta.ctime.max(meta.ctime));
+                state.meta = FileMeta { mtime, ctime, ..meta };
+            }
+            if marker != Marker::Unknown {
+                state.marker = marker;
+            }
+            state.meta_known = true;
+            drop(state);
+            return inode;
+        }
+        let c = &self.config;
+        let meta = decoded.unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
+        let mut state = State::new(Some(link), meta);
+        state.marker = marker;
+        self.inodes.insert(state).0
+    }
+
+    /// The state of an inode made from a listing alone.
+    fn listed_state(&self, link: Link, dent: &Dent) -> Option<State> {
+        let c = &self.config;
+        match dent {
+            Dent::Directory { marker } => {
+                let at = marker.unwrap_or_else(SystemTime::now);
+                let mut state = State::new(Some(link), FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, at));
+                state.marker = if marker.is_some() { Marker::Present } else { Marker::Unknown };
+                Some(state)
+            }
+            Dent::File { size, etag, modified, .. } => {
+                let path = self.path_in(link.parent, &link.name).ok()?;
+                let meta = FileMeta::new(Kind::File, c.file_mode, c.uid, c.gid, *modified);
+                let mut state = State::new(Some(link), meta);
+                let version = staithe_store::Version { etag: etag.clone(), id: None };
+                state.remote = Some(Remote { key: self.key(&path).ok()?, version, size: *size });
+                state.meta_known = false;
+                state.validated = Some(Instant::now());
+                Some(state)
+            }
+        }
+    }
+
+    /// Notes our own change of a name: outdates every answer that is under way, and remembers the new meaning.
+    pub(crate) fn remember(&self, parent: Ino, name: &str, dent: Option<Dent>) {
+        let now = Instant::now();
+        let ttl = if dent.is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        self.names.mutate(parent.0, name, dent, deadline(ttl, now));
+    }
+
+    /// Asks the store whether `inode` still is what its name means, unless that was asked lately.
+    ///
+    /// # Errors
+    /// `Stale` when it is not: the kernel then looks the name up again.
+    pub(crate) async fn revalidate(&self, inode: &Arc<Inode>) -> Result<()> {
+        let (key, etag) = {
+            let state = inode.state();
+            let fresh = self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
+            match &state.remote {
+                Some(remote) if !fresh && !state.is_local() => {
+                    (remote.key.clone(), remote.version.etag.clone())
+                }
+                _ => return Ok(()),
+            }
+        };
+        let Some(object) = self.head(key).await?.filter(|o| o.version.etag == etag) else {
+            self.supersede(inode);
+            return Err(FsError::new(FsErrorKind::Stale, "the object was replaced or removed"));
+        };
+        let meta = FileMeta::decode(&object, &self.defaults());
+        let mut state = inode.state();
+        if !state.is_dirty() && meta.kind == inode.kind && self.wants_full() {
+            state.meta = meta;
+            state.meta_known = true;
+        }
+        if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == object.version.etag) {
+            remote.version = object.version;
+            state.validated = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `inode` has its object's own attributes, for a change that would store them again.
+    pub(crate) async fn know_meta(&self, inode: &Arc<Inode>) -> Result<()> {
+        let (known, remote) = {
+            let state = inode.state();
+            (state.meta_known, state.remote.clone())
+        };
+        let (false, Some(remote)) = (known, remote) else { return Ok(()) };
+        let object = self.head(remote.key).await?;
+        let Some(object) = object.filter(|o| o.version.etag == remote.version.etag) else {
+            self.supersede(inode);
+            return Err(FsError::new(FsErrorKind::Stale, "the object was replaced or removed"));
+        };
+        let meta = FileMeta::decode(&object, &self.defaults());
+        let mut state = inode.state();
+        if !state.meta_known {
+            state.meta = meta;
+            state.meta_known = true;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a remembered name means this inode.
+fn is_same(inode: &Inode, dent: &Dent) -> bool {
+    match dent {
+        Dent::Directory { .. } => inode.is_dir(),
+        Dent::File { etag, .. } => {
+            !inode.is_dir() && inode.state().remote.as_ref().is_some_and(|r| r.version.etag == *etag)
+        }
+    }
+}
+
+fn dent_of(answer: &Answer) -> Option<Dent> {
+    match answer {
+        Answer::Absent => None,
+        Answer::Object(o, _) => Some(Dent::File {
+            size: o.size,
+            etag: o.version.etag.clone(),
+            modified: o.last_modified,
+            kind: None,
+        }),
+        Answer::Listed(o) => Some(Dent::from(o)),
+        Answer::Directory { meta, .. } => Some(Dent::Directory { marker: meta.as_ref().map(|m| m.last_modified) }),
+    }
+}
+
+/// What is left of an answer, as the kernel takes it.
+pub(crate) fn time_left(left: staithe_dentry::Ttl) -> Duration {
+    left.as_duration().min(kernel_ttl(Ttl::Forever))
+}
+
+/// The dentry cache's deadline for what was learned at `now`.
+pub(crate) fn deadline(ttl: Ttl, now: Instant) -> staithe_dentry::Deadline {
+    let ttl = match ttl {
+        Ttl::Zero => staithe_dentry::Ttl::None,
+        Ttl::For(time) => staithe_dentry::Ttl::For(time),
+        Ttl::Forever => staithe_dentry::Ttl::Forever,
+    };
+    ttl.deadline(now)
+}
+

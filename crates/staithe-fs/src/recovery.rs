@@ -1,0 +1,196 @@
+//! What outlives a run: intents of the journal, bytes in the staging directory.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::StreamExt;
+use staithe_store::MultipartUpload;
+
+use crate::api::{DrainReport, Ino, Kind};
+use crate::commit::with_causes;
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, Link, Remote, State};
+use crate::intent::{Intent, StoreIntent};
+use crate::metadata::FileMeta;
+use crate::staging::Staged;
+use crate::state_dir::StateDir;
+use crate::upload::blocking;
+
+/// Files stored at once by a drain.
+const DRAINS_AT_ONCE: usize = 8;
+
+impl Filesystem {
+    /// Finishes what an earlier run left in the journal: renames of directories, uploads nobody will complete,
+    /// files whose bytes stayed here. What fails stays in the journal for the next start.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        let journal = self.journal.clone();
+        let pending = blocking(move || journal.pending()).await?;
+        let mut kept = HashSet::new();
+        for (id, intent) in pending {
+            let (text, staging) = (describe(&intent), staging_name(&intent));
+            let done = if self.config.read_only {
+                Err(FsError::new(FsErrorKind::ReadOnly, "this mount is read-only"))
+            } else {
+                self.finish(intent).await
+            };
+            match done {
+                Ok(()) => {
+                    tracing::info!(intent = text, "finished what an earlier run had begun");
+                    self.forget_intent(id).await;
+                }
+                Err(error) => {
+                    tracing::warn!(intent = text, error = with_causes(&error), "cannot be finished yet; kept");
+                    kept.extend(staging);
+                }
+            }
+        }
+        set_aside_orphans(&self.state_dir, &kept)
+    }
+
+    async fn finish(&self, intent: Intent) -> Result<()> {
+        match intent {
+            Intent::RenameTree { from_prefix, to_prefix } => self.resume_move(&from_prefix, &to_prefix).await,
+            Intent::Upload { key, upload_id } => {
+                let upload = MultipartUpload { key, id: upload_id, initiated: None };
+                Ok(self.store.abort_multipart(&upload).await?)
+            }
+            Intent::Store(store) => {
+                let StoreIntent { key, staging_name, state, base, meta } = *store;
+                let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
+                let path = key.as_str().strip_prefix(&self.config.prefix);
+                let path = path.ok_or_else(|| {
+                    FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
+                })?;
+                let base = base.map(|version| Remote { key: key.clone(), version, size: state.base_size.unwrap_or(0) });
+                let inode = self.revive(path, base, meta, file);
+                let stored = self.commit(&inode).await;
+                if stored.is_ok() {
+                    self.drop_staged(&inode);
+                }
+                self.nameless_copy(&inode);
+                stored
+            }
+        }
+    }
+
+    /// Stores a file whose bytes stayed in the staging directory, as its close would have: under its path, with
+    /// directories in memory only.
+    fn revive(&self, path: &str, base: Option<Remote>, meta: FileMeta, file: Staged) -> Arc<Inode> {
+        let mut parent = Ino::ROOT;
+        let mut parts = path.split('/').peekable();
+        while let (Some(name), true) = (parts.next(), parts.peek().is_some()) {
+            parent = match self.inodes.child(parent, name) {
+                Some(directory) => directory.ino,
+                None => {
+                    let c = &self.config;
+                    let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
+                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).0.ino
+                }
+            };
+        }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        state.remote = base;
+        state.staged = Some(file);
+        state.bytes_dirty = true;
+        self.inodes.insert(state).0
+    }
+
+    /// Takes a revived inode out of memory again; its file, if it is still there, stays on the disk.
+    fn nameless_copy(&self, inode: &Arc<Inode>) {
+        inode.state().staged = None;
+        inode.state().bytes_dirty = false;
+        inode.state().meta_dirty = false;
+        self.inodes.let_go(inode);
+    }
+
+    /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
+    /// entry in the journal, and stored by the next mount.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let until = tokio::time::Instant::now() + deadline;
+        let dirty = self.inodes.dirty();
+        let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
+        let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
+        if tokio::time::timeout_at(until, stored).await.is_err() {
+            tracing::warn!("not everything could be stored before the deadline");
+        }
+        self.tasks.close();
+        if tokio::time::timeout_at(until, self.tasks.wait()).await.is_err() {
+            tracing::warn!("background work was still under way at the deadline");
+        }
+        let mut report = DrainReport::default();
+        for inode in self.inodes.dirty() {
+            match self.keep(&inode).await {
+                Ok(Some(path)) => report.kept.push(path),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(ino = inode.ino.0, error = with_causes(&error), "unstored bytes could not be kept");
+                    report.kept.push(format!("inode {}", inode.ino.0));
+                }
+            }
+        }
+        report
+    }
+
+    /// Makes the staged bytes of a file durable, and its storing an intent of the journal.
+    async fn keep(&self, inode: &Arc<Inode>) -> Result<Option<String>> {
+        let Ok(path) = self.inodes.path(inode.ino) else { return Ok(None) };
+        let intent = {
+            let mut state = inode.state();
+            self.stage(inode, &mut state)?;
+            let base = state.remote.as_ref().map(|r| r.version.clone());
+            let meta = state.meta.clone();
+            let Some(staged) = state.staged.as_ref() else { return Ok(None) };
+            let (key, staging_name) = (self.key(&path)?, staged.disk_file().name());
+            staged.sync()?;
+            Intent::Store(Box::new(StoreIntent { key, staging_name, state: staged.state(), base, meta }))
+        };
+        self.note(intent).await?;
+        Ok(Some(path))
+    }
+}
+
+/// Moves the staging files that no intent speaks of to `lost+found`: bytes that were never closed and never synced.
+/// Empty ones are removed.
+fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()> {
+    let (staging, aside) = (state_dir.staging(), state_dir.lost_and_found());
+    let mut moved = 0;
+    let failed = |error| FsError::local("sorting out the staging directory", error);
+    for entry in std::fs::read_dir(&staging).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|n| kept.contains(n)) {
+            continue;
+        }
+        let metadata = entry.metadata().map_err(failed)?;
+        if std::os::unix::fs::MetadataExt::blocks(&metadata) == 0 {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+            continue;
+        }
+        std::fs::create_dir_all(&aside).map_err(failed)?;
+        std::fs::rename(entry.path(), aside.join(&name)).map_err(failed)?;
+        moved += 1;
+    }
+    if moved > 0 {
+        let dir = aside.display();
+        tracing::warn!(files = moved, %dir, "bytes that a crash left, never closed and never synced, were set aside");
+    }
+    Ok(())
+}
+
+fn staging_name(intent: &Intent) -> Option<String> {
+    match intent {
+        Intent::Store(store) => Some(store.staging_name.clone()),
+        _ => None,
+    }
+}
+
+fn describe(intent: &Intent) -> String {
+    match intent {
+        Intent::RenameTree { from_prefix, to_prefix } => format!("rename {from_prefix:?} to {to_prefix:?}"),
+        Intent::Upload { key, .. } => format!("abort an upload of {key}"),
+        Intent::Store(store) => format!("store {}", store.key),
+    }
+}

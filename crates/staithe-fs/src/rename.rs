@@ -1,0 +1,237 @@
+//! Names that move: files by a copy and a delete, directories as one journaled intent.
+
+use std::sync::Arc;
+
+use staithe_store::{DeleteRequest, ErrorKind};
+
+use crate::api::{Ino, Lookup, RenameMode};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, Link, Remote};
+use crate::locks::{PathGuard, Scope, is_below};
+use crate::names::check_name;
+
+/// One end of a rename.
+#[derive(Debug, Clone, Copy)]
+struct End<'a> {
+    parent: Ino,
+    name: &'a str,
+}
+
+impl Filesystem {
+    /// Renames a file or a directory. A file that is not stored yet moves without a request; a stored one costs a
+    /// COPY and a DELETE; a directory, that for every object below it, in parallel. This mount sees either all
+    /// or nothing of it; a crash in the middle is finished at the next start.
+    ///
+    /// A rename of a directory may take longer than the deadline of other operations: each request has it.
+    ///
+    /// # Errors
+    /// `NotFound`, `Exists`, `NotEmpty`, `IsDirectory`, `NotDirectory`, `Invalid` (a directory into itself, and an
+    /// exchange: a store has no atomic one), `Stale`, `ReadOnly`, the store's errors.
+    pub async fn rename(&self, parent: Ino, name: &str, to_parent: Ino, to_name: &str, mode: RenameMode) -> Result<()> {
+        check_name(name)?;
+        check_name(to_name)?;
+        self.writable()?;
+        if mode == RenameMode::Exchange {
+            return Err(FsError::new(FsErrorKind::Invalid, "an object store cannot exchange two names at once"));
+        }
+        let (from, to) = (End { parent, name }, End { parent: to_parent, name: to_name });
+        let source = self.known(from).await?;
+        let Some(source) = source else {
+            return Err(FsError::new(FsErrorKind::NotFound, format!("{name:?} does not exist")));
+        };
+        let target = self.known(to).await?;
+        if target.as_ref().is_some_and(|t| t.ino == source.ino) {
+            return Ok(());
+        }
+        if mode == RenameMode::NoReplace && target.is_some() {
+            return Err(FsError::new(FsErrorKind::Exists, format!("{to_name:?} exists")));
+        }
+        if source.is_dir() {
+            self.rename_directory(&source, target.as_ref(), from, to).await?;
+        } else {
+            self.rename_file(&source, target.as_ref(), from, to).await?;
+        }
+        for directory in [parent, to_parent] {
+            if let Ok(directory) = self.inodes.get(directory) {
+                self.touch_directory(&directory);
+            }
+        }
+        Ok(())
+    }
+
+    /// The inode of a name, from memory or the store.
+    async fn known(&self, end: End<'_>) -> Result<Option<Arc<Inode>>> {
+        if let Some(inode) = self.inodes.child(end.parent, end.name).filter(|c| c.state().is_local()) {
+            return Ok(Some(inode));
+        }
+        match self.lookup(end.parent, end.name).await? {
+            Lookup::Found(entry) => {
+                let inode = self.inodes.get(entry.attr.ino)?;
+                // The reference was for us, not for a kernel; the Arc keeps the inode while we work.
+                inode.lookups.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+                Ok(Some(inode))
+            }
+            Lookup::Absent { .. } => Ok(None),
+        }
+    }
+
+    async fn lock_ends(
+        &self,
+        from: End<'_>,
+        to: End<'_>,
+        scope: impl Fn(String) -> Scope,
+    ) -> Result<(PathGuard<'_>, String, String)> {
+        loop {
+            let (a, b) = (self.path_in(from.parent, from.name)?, self.path_in(to.parent, to.name)?);
+            let guard = self.locks.acquire(vec![scope(a.clone()), scope(b.clone())]).await;
+            if (&a, &b) == (&self.path_in(from.parent, from.name)?, &self.path_in(to.parent, to.name)?) {
+                return Ok((guard, a, b));
+            }
+        }
+    }
+
+    async fn rename_file(
+        &self,
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        from: End<'_>,
+        to: End<'_>,
+    ) -> Result<()> {
+        if target.is_some_and(|t| t.is_dir()) {
+            return Err(FsError::new(FsErrorKind::IsDirectory, format!("{:?} is a directory", to.name)));
+        }
+        let _serial = source.commit.lock().await;
+        let (_guard, from_path, to_path) = self.lock_ends(from, to, Scope::Name).await?;
+        still_named(source, from)?;
+        let to_key = self.key(&to_path)?;
+        if let Some(target) = target {
+            self.keep_for_open(target).await?;
+        }
+        let remote = source.state().remote.clone();
+        match remote {
+            Some(remote) => self.move_object(source, &remote, &to_key, from, &from_path).await?,
+            // Not stored yet: its commit will find the new name. What it replaces must not come back, though.
+            None => {
+                if target.is_some_and(|t| t.state().remote.is_some()) {
+                    self.store.delete(DeleteRequest::latest(to_key)).await?;
+                }
+            }
+        }
+        self.restart_streaming(source);
+        if let Some(target) = target {
+            self.nameless(target);
+        }
+        self.relink(source, from, to);
+        Ok(())
+    }
+
+    /// An upload ahead is bound to the key that it began with: it begins again under the new one.
+    fn restart_streaming(&self, inode: &Inode) {
+        let streaming = inode.state().streaming.take();
+        if let Some(streaming) = streaming {
+            self.abandon(streaming);
+        }
+    }
+
+    async fn move_object(
+        &self,
+        source: &Arc<Inode>,
+        remote: &Remote,
+        to: &staithe_store::Key,
+        from: End<'_>,
+        from_path: &str,
+    ) -> Result<()> {
+        let version = match self.copy_object(remote, to, None).await {
+            Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
+                self.supersede(source);
+                return Err(FsError::caused(FsErrorKind::Stale, "the object was replaced or removed", error));
+            }
+            version => version?,
+        };
+        // From here on the bytes are at the new key; the old one only has to go.
+        let moved = Remote { key: to.clone(), version, size: remote.size };
+        let directory = self.inodes.get(from.parent)?;
+        self.keep_directory(&directory).await?;
+        let conditional = self.store.capabilities().delete_if_match;
+        let if_match = conditional.then(|| remote.version.etag.clone());
+        let delete = DeleteRequest { key: self.key(from_path)?, if_match, version_id: None };
+        match self.store.delete(delete).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::VersionMismatch => {
+                tracing::warn!(path = from_path, "replaced in the store while it was renamed: the new one stays");
+            }
+            Err(error) => {
+                // Both names stand; the old one is still what this inode is.
+                return Err(error.into());
+            }
+        }
+        source.state().remote = Some(moved);
+        Ok(())
+    }
+
+    fn relink(&self, source: &Arc<Inode>, from: End<'_>, to: End<'_>) {
+        let link = Link { parent: to.parent, name: Arc::from(to.name) };
+        if let Some(loser) = self.inodes.relink(source, link) {
+            self.inodes.let_go(&loser);
+        }
+        self.remember(from.parent, from.name, None);
+        self.remember(to.parent, to.name, None);
+        if !source.state().is_local() {
+            self.confirm(source);
+        }
+    }
+
+    async fn rename_directory(
+        &self,
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        from: End<'_>,
+        to: End<'_>,
+    ) -> Result<()> {
+        if target.is_some_and(|t| !t.is_dir()) {
+            return Err(FsError::new(FsErrorKind::NotDirectory, format!("{:?} is no directory", to.name)));
+        }
+        let (_guard, from_path, to_path) = self.lock_ends(from, to, Scope::Subtree).await?;
+        still_named(source, from)?;
+        if is_below(&to_path, &from_path) {
+            return Err(FsError::new(FsErrorKind::Invalid, "a directory cannot move into itself"));
+        }
+        if is_below(&from_path, &to_path) {
+            return Err(FsError::new(FsErrorKind::NotEmpty, format!("{:?} is not empty", to.name)));
+        }
+        if let Some(target) = target {
+            self.refuse_children(Some(target), &to_path, to.name).await?;
+        }
+        let meta = source.state().meta.clone();
+        self.move_tree(&from_path, &to_path, &meta).await?;
+        self.names.invalidate_tree(source.ino.0);
+        if let Some(target) = target {
+            self.nameless(target);
+        }
+        source.state().marker = crate::inode::Marker::Present;
+        self.relink(source, from, to);
+        if let Ok(directory) = self.inodes.get(from.parent) {
+            self.keep_directory(&directory).await?;
+        }
+        Ok(())
+    }
+
+    /// The inode in memory at a path, if all of the path is in memory.
+    pub(crate) fn inode_at(&self, path: &str) -> Option<Arc<Inode>> {
+        let mut at = self.inodes.get(Ino::ROOT).ok()?;
+        for name in path.split('/').filter(|n| !n.is_empty()) {
+            at = self.inodes.child(at.ino, name)?;
+        }
+        Some(at)
+    }
+}
+
+/// Fails if the inode lost this name while the locks were waited for.
+fn still_named(inode: &Inode, end: End<'_>) -> Result<()> {
+    let state = inode.state();
+    match &state.link {
+        Some(link) if link.parent == end.parent && &*link.name == end.name => Ok(()),
+        _ => Err(FsError::new(FsErrorKind::NotFound, format!("{:?} does not exist any more", end.name))),
+    }
+}

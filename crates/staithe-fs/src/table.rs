@@ -1,0 +1,202 @@
+//! The inodes in memory, by number and by name.
+//!
+//! Invariants:
+//! 1. A name leads to at most one inode, and that inode's link says the same name.
+//! 2. An inode stays while the kernel holds references, a handle is open, it has unstored changes, or a child
+//!    of it stays.
+//! 3. Numbers are never reused.
+//!
+//! Lock order: this table, then an inode's state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::api::Ino;
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::inode::{Inode, Link, State};
+
+#[derive(Debug, Default)]
+struct Maps {
+    by_ino: HashMap<Ino, Arc<Inode>>,
+    children: HashMap<Ino, BTreeMap<Arc<str>, Ino>>,
+}
+
+/// All inodes in memory.
+#[derive(Debug)]
+pub(crate) struct InodeTable {
+    next: AtomicU64,
+    maps: RwLock<Maps>,
+}
+
+impl InodeTable {
+    /// A table with its root.
+    pub(crate) fn new(root: State) -> Self {
+        let mut maps = Maps::default();
+        maps.by_ino.insert(Ino::ROOT, Inode::new(Ino::ROOT, root));
+        Self { next: AtomicU64::new(Ino::ROOT.0 + 1), maps: RwLock::new(maps) }
+    }
+
+    /// The inode with this number.
+    ///
+    /// # Errors
+    /// `Stale` when it is no more.
+    pub(crate) fn get(&self, ino: Ino) -> Result<Arc<Inode>> {
+        self.maps
+            .read()
+            .by_ino
+            .get(&ino)
+            .cloned()
+            .ok_or_else(|| FsError::new(FsErrorKind::Stale, format!("inode {} is no more", ino.0)))
+    }
+
+    /// The inode in memory under this name.
+    pub(crate) fn child(&self, parent: Ino, name: &str) -> Option<Arc<Inode>> {
+        let maps = self.maps.read();
+        let ino = maps.children.get(&parent)?.get(name)?;
+        maps.by_ino.get(ino).cloned()
+    }
+
+    /// The inodes in memory directly below a directory, by name.
+    pub(crate) fn children(&self, parent: Ino) -> Vec<(Arc<str>, Arc<Inode>)> {
+        let maps = self.maps.read();
+        let Some(names) = maps.children.get(&parent) else { return Vec::new() };
+        names.iter().filter_map(|(n, i)| Some((n.clone(), maps.by_ino.get(i)?.clone()))).collect()
+    }
+
+    /// Makes an inode of `state` and, if it is linked, gives it its name; who had that name before loses it
+    /// and is returned.
+    pub(crate) fn insert(&self, state: State) -> (Arc<Inode>, Option<Arc<Inode>>) {
+        let inode = Inode::new(Ino(self.next.fetch_add(1, Ordering::Relaxed)), state);
+        let mut maps = self.maps.write();
+        maps.by_ino.insert(inode.ino, inode.clone());
+        let link = inode.state().link.clone();
+        let loser = link.and_then(|link| maps.take_name(&link, inode.ino));
+        (inode, loser)
+    }
+
+    /// Moves an inode to another name; who had that name before loses it and is returned.
+    pub(crate) fn relink(&self, inode: &Arc<Inode>, to: Link) -> Option<Arc<Inode>> {
+        let mut maps = self.maps.write();
+        let from = inode.state().link.replace(to.clone());
+        if let Some(from) = from {
+            maps.drop_name(&from, inode.ino);
+        }
+        maps.by_ino.entry(inode.ino).or_insert_with(|| inode.clone());
+        maps.take_name(&to, inode.ino)
+    }
+
+    /// Swaps the names of two inodes.
+    pub(crate) fn exchange(&self, a: &Arc<Inode>, b: &Arc<Inode>) {
+        let mut maps = self.maps.write();
+        let (link_a, link_b) = (a.state().link.clone(), b.state().link.clone());
+        let (Some(link_a), Some(link_b)) = (link_a, link_b) else { return };
+        maps.children.entry(link_a.parent).or_default().insert(link_a.name.clone(), b.ino);
+        maps.children.entry(link_b.parent).or_default().insert(link_b.name.clone(), a.ino);
+        a.state().link = Some(link_b);
+        b.state().link = Some(link_a);
+    }
+
+    /// Takes an inode's name away.
+    pub(crate) fn unlink(&self, inode: &Inode) -> Option<Link> {
+        let mut maps = self.maps.write();
+        let link = inode.state().link.take()?;
+        maps.drop_name(&link, inode.ino);
+        Some(link)
+    }
+
+    /// Counts one kernel reference.
+    pub(crate) fn reference(&self, inode: &Arc<Inode>) {
+        let maps = self.maps.read();
+        inode.lookups.fetch_add(1, Ordering::AcqRel);
+        if maps.by_ino.contains_key(&inode.ino) {
+            return;
+        }
+        drop(maps);
+        let mut maps = self.maps.write();
+        maps.by_ino.entry(inode.ino).or_insert_with(|| inode.clone());
+        let link = inode.state().link.clone();
+        if let Some(link) = link {
+            maps.children.entry(link.parent).or_default().entry(link.name).or_insert(inode.ino);
+        }
+    }
+
+    /// Takes `count` kernel references back, and lets the inode go if nobody needs it.
+    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+        let Ok(inode) = self.get(ino) else { return };
+        let before = inode.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some(n.saturating_sub(count)));
+        if before.is_ok_and(|n| n <= count) {
+            self.let_go(&inode);
+        }
+    }
+
+    /// Drops an inode that nobody needs, and its parents that nobody needs then.
+    pub(crate) fn let_go(&self, inode: &Arc<Inode>) {
+        let mut maps = self.maps.write();
+        let mut next = Some(inode.clone());
+        while let Some(inode) = next.take() {
+            let has_children = maps.children.get(&inode.ino).is_some_and(|c| !c.is_empty());
+            if inode.ino == Ino::ROOT || has_children || !inode.is_idle() {
+                return;
+            }
+            maps.by_ino.remove(&inode.ino);
+            let link = inode.state().link.clone();
+            if let Some(link) = link {
+                maps.drop_name(&link, inode.ino);
+                next = maps.by_ino.get(&link.parent).cloned();
+            }
+        }
+    }
+
+    /// The path of a directory or file from the root, without a leading slash; the root's is empty.
+    ///
+    /// # Errors
+    /// `Stale` when the name, or that of a directory above, is gone.
+    pub(crate) fn path(&self, ino: Ino) -> Result<String> {
+        let maps = self.maps.read();
+        let mut parts: Vec<Arc<str>> = Vec::new();
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let link = maps.by_ino.get(&at).and_then(|i| i.state().link.clone());
+            let link = link.ok_or_else(|| {
+                FsError::new(FsErrorKind::Stale, format!("inode {} has no name any more", ino.0))
+            })?;
+            at = link.parent;
+            parts.push(link.name);
+        }
+        parts.reverse();
+        Ok(parts.join("/"))
+    }
+
+    /// Every inode that has unstored changes or is open for writing.
+    pub(crate) fn dirty(&self) -> Vec<Arc<Inode>> {
+        let all: Vec<_> = self.maps.read().by_ino.values().cloned().collect();
+        all.into_iter().filter(|i| i.state().is_dirty()).collect()
+    }
+
+    /// How many inodes are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.maps.read().by_ino.len()
+    }
+}
+
+impl Maps {
+    fn take_name(&mut self, link: &Link, ino: Ino) -> Option<Arc<Inode>> {
+        let before = self.children.entry(link.parent).or_default().insert(link.name.clone(), ino)?;
+        let loser = self.by_ino.get(&before).filter(|l| l.ino != ino)?.clone();
+        loser.state().link = None;
+        Some(loser)
+    }
+
+    fn drop_name(&mut self, link: &Link, ino: Ino) {
+        let Some(names) = self.children.get_mut(&link.parent) else { return };
+        if names.get(&link.name) == Some(&ino) {
+            names.remove(&link.name);
+        }
+        if names.is_empty() {
+            self.children.remove(&link.parent);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Writes: all on the local staging file; none of them waits for the store.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::api::{Allocate, HandleId};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::handles::FileHandle;
+use crate::inode::{Inode, State};
+use crate::staging::Staged;
+use crate::state_dir::StateDir;
+
+impl Filesystem {
+    /// Writes `data` at `offset`. Never waits for the store.
+    ///
+    /// # Errors
+    /// `BadHandle` when the handle is not open for writing; `NoSpace` when the staging disk is full; `TooLarge`
+    /// beyond the store's largest object.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<u32> {
+        let handle = self.writer(handle)?;
+        let end = offset.saturating_add(data.len() as u64);
+        self.refuse_too_large(end)?;
+        let inode = &handle.inode;
+        let mut state = inode.state();
+        self.stage(inode, &mut state)?;
+        let Some(staged) = state.staged.as_mut() else {
+            return Err(FsError::new(FsErrorKind::Io, "no staging file"));
+        };
+        let written = staged.write(offset, data)?;
+        self.changed(inode, &mut state, offset..offset + written as u64);
+        Ok(written as u32)
+    }
+
+    /// Makes a range of a file allocated, or zero.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    #[expect(clippy::unused_async, reason = "part of the border: the disk may be asked elsewhere later")]
+    pub async fn fallocate(&self, handle: HandleId, offset: u64, len: u64, how: Allocate) -> Result<()> {
+        let handle = self.writer(handle)?;
+        let end = offset.saturating_add(len);
+        self.refuse_too_large(end)?;
+        let inode = &handle.inode;
+        let mut state = inode.state();
+        self.stage(inode, &mut state)?;
+        let Some(staged) = state.staged.as_mut() else {
+            return Err(FsError::new(FsErrorKind::Io, "no staging file"));
+        };
+        match how {
+            Allocate::Extend => staged.allocate(offset, len, false)?,
+            Allocate::KeepSize => staged.allocate(offset, len, true)?,
+            Allocate::PunchHole => staged.punch(offset, len)?,
+            Allocate::ZeroRange { keep_size } => staged.zero(offset, len, keep_size)?,
+        }
+        self.changed(inode, &mut state, offset..end);
+        Ok(())
+    }
+
+    /// Sets the size of a file, in the staging file.
+    pub(crate) fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
+        let mut state = inode.state();
+        if size == 0 && state.staged.is_none() {
+            // Nothing of the stored object will show: no need to know it.
+            let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
+            state.staged = Some(Staged::create(&dir, &name)?);
+        } else {
+            self.stage(inode, &mut state)?;
+        }
+        let before = state.size();
+        if let Some(staged) = state.staged.as_mut() {
+            staged.truncate(size)?;
+        }
+        state.meta_dirty |= state.link.is_some();
+        self.changed(inode, &mut state, size.min(before)..size.max(before));
+        Ok(())
+    }
+
+    fn writer(&self, handle: HandleId) -> Result<Arc<FileHandle>> {
+        let handle = self.files.get(handle)?;
+        if handle.write {
+            return Ok(handle);
+        }
+        Err(FsError::new(FsErrorKind::BadHandle, "the file is not open for writing"))
+    }
+
+    fn refuse_too_large(&self, end: u64) -> Result<()> {
+        if end > self.store.capabilities().object_size_max {
+            return Err(FsError::new(FsErrorKind::TooLarge, "the store takes no object of that size"));
+        }
+        Ok(())
+    }
+
+    /// After a change of bytes: times, and the upload that may be running.
+    fn changed(&self, inode: &Arc<Inode>, state: &mut State, range: std::ops::Range<u64>) {
+        state.touch_bytes(SystemTime::now());
+        self.stream(inode, state, range);
+    }
+}
