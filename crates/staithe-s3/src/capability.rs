@@ -51,7 +51,7 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
         Err(failure) => return Err(failure.error),
     };
     let mut probe = Probe { link, key, first, leftovers: Vec::new() };
-    let outcome = probe.conditions(if_absent).await;
+    let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
     let found = outcome?;
     tracing::info!(

@@ -140,14 +140,13 @@ fn of_status(status: u16) -> Meaning {
     Meaning::Kind(match status {
         304 | 412 => return Meaning::ConditionFailed,
         409 => return Meaning::ConditionConflict,
-        307 => K::Unavailable,
         401 => K::CredentialsRefused,
         403 => K::Forbidden,
         404 | 410 => K::NotFound,
         408 => K::Timeout,
         429 => K::Throttled,
         405 | 501 => K::Unsupported,
-        500..=599 => K::Unavailable,
+        307 | 500..=599 => K::Unavailable,
         _ => K::Invalid,
     })
 }

@@ -100,7 +100,7 @@ impl S3Config {
             connect_timeout: Duration::from_secs(5),
             first_byte_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(20),
-            server_work_timeout: Duration::from_secs(120),
+            server_work_timeout: Duration::from_mins(2),
             upload_floor: 64 << 10,
             max_attempts: 4,
             backoff_base: Duration::from_millis(100),

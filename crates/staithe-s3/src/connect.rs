@@ -41,7 +41,7 @@ pub(crate) async fn connect(config: &S3Config) -> Result<(Link, Capabilities)> {
     let capabilities = if documented {
         Capabilities { versions: link.versions, ..Capabilities::S3 }
     } else if config.probe_conditions {
-        capability::probe(&mut link, &config.scratch_prefix).await?
+        Box::pin(capability::probe(&mut link, &config.scratch_prefix)).await?
     } else {
         capability::untested(link.versions)
     };
@@ -111,10 +111,7 @@ async fn have_credentials(shared: &SdkConfig) -> Result<()> {
 /// Builds the clients and asks the bucket, once more in its own region if it names another.
 async fn open(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: String) -> Result<Link> {
     let link = build(config, shared, endpoint, &region);
-    let failure = match link.ask_bucket(&link.client).await {
-        Ok(_) => return Ok(link),
-        Err(failure) => failure,
-    };
+    let Err(failure) = link.ask_bucket(&link.client).await else { return Ok(link) };
     let Some(own) = failure.region.clone().filter(|own| *own != region) else {
         return Err(refused(config, endpoint, failure));
     };

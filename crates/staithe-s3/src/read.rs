@@ -105,16 +105,13 @@ impl Link {
 fn delivered(key: &Key, asked: Option<&Range<u64>>, answer: &GetObjectOutput) -> Result<(Range<u64>, u64)> {
     let length = answer::size(answer.content_length());
     let wrong = |text: String| StoreError::new(ErrorKind::Corrupt, "get", text).with_key(key);
-    let (range, size) = match answer.content_range() {
-        Some(header) => {
-            let (first, last, size) = answer::content_range(header)
-                .ok_or_else(|| wrong(format!("the answer's range {header:?} cannot be read")))?;
-            (first..last + 1, size)
-        }
-        None => {
-            let size = length.ok_or_else(|| incomplete("get", key, "a content length"))?;
-            (0..size, size)
-        }
+    let (range, size) = if let Some(header) = answer.content_range() {
+        let (first, last, size) = answer::content_range(header)
+            .ok_or_else(|| wrong(format!("the answer's range {header:?} cannot be read")))?;
+        (first..last + 1, size)
+    } else {
+        let size = length.ok_or_else(|| incomplete("get", key, "a content length"))?;
+        (0..size, size)
     };
     let due = asked.map_or(0..size, |r| r.start..r.end.min(size));
     if range != due {

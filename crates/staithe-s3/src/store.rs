@@ -47,7 +47,7 @@ impl S3Store {
     /// # Cancel safety
     /// Dropping the future ends its requests; a scratch object of the probe may remain.
     pub async fn connect(config: S3Config) -> Result<Self> {
-        let (link, capabilities) = connect::connect(&config).await?;
+        let (link, capabilities) = Box::pin(connect::connect(&config)).await?;
         Ok(Self(Arc::new(Inner { link, capabilities, batches: Batches::default() })))
     }
 
@@ -60,30 +60,29 @@ impl S3Store {
         &self.0.link
     }
 
-    /// Refuses a condition that the server would ignore.
-    fn may(&self, honoured: bool, operation: &'static str, key: &Key, header: &str) -> Result<()> {
-        if honoured {
-            return Ok(());
-        }
-        let message = format!("this server does not honour {header}");
-        Err(StoreError::new(ErrorKind::Unsupported, operation, message).with_key(key))
-    }
-
     fn may_put(&self, operation: &'static str, key: &Key, condition: &PutCondition) -> Result<()> {
         let can = &self.0.capabilities;
         match condition {
             PutCondition::Always => Ok(()),
-            PutCondition::IfAbsent => self.may(can.put_if_absent, operation, key, "If-None-Match"),
-            PutCondition::IfMatch(_) => self.may(can.put_if_match, operation, key, "If-Match"),
+            PutCondition::IfAbsent => honoured(can.put_if_absent, operation, key, "If-None-Match"),
+            PutCondition::IfMatch(_) => honoured(can.put_if_match, operation, key, "If-Match"),
         }
     }
 
     /// A source that is named by its tag alone needs the condition; an id names a version by itself.
     fn may_copy(&self, operation: &'static str, from: &Key, version: Option<&Version>) -> Result<()> {
         let by_tag = version.is_some_and(|v| v.id.is_none());
-        let honoured = self.0.capabilities.copy_if_match || !by_tag;
-        self.may(honoured, operation, from, "x-amz-copy-source-if-match")
+        honoured(self.0.capabilities.copy_if_match || !by_tag, operation, from, "x-amz-copy-source-if-match")
     }
+}
+
+/// Refuses a condition that the server would ignore.
+fn honoured(honoured: bool, operation: &'static str, key: &Key, header: &str) -> Result<()> {
+    if honoured {
+        return Ok(());
+    }
+    let message = format!("this server does not honour {header}");
+    Err(StoreError::new(ErrorKind::Unsupported, operation, message).with_key(key))
 }
 
 impl fmt::Debug for S3Store {
@@ -152,7 +151,7 @@ impl ObjectStore for S3Store {
         range: Range<u64>,
     ) -> Result<PartReceipt> {
         const OPERATION: &str = "upload_part_copy";
-        self.may(self.0.capabilities.part_copy, OPERATION, from, "UploadPartCopy")?;
+        honoured(self.0.capabilities.part_copy, OPERATION, from, "UploadPartCopy")?;
         self.may_copy(OPERATION, from, Some(version))?;
         if range.is_empty() {
             let message = format!("the range {range:?} holds no byte");
@@ -186,7 +185,7 @@ impl ObjectStore for S3Store {
 
     async fn delete(&self, request: DeleteRequest) -> Result<()> {
         if request.if_match.is_some() {
-            self.may(self.0.capabilities.delete_if_match, "delete", &request.key, "If-Match")?;
+            honoured(self.0.capabilities.delete_if_match, "delete", &request.key, "If-Match")?;
         }
         self.link().delete(&request).await?;
         Ok(())
