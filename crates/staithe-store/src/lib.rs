@@ -9,13 +9,20 @@
 //! a condition is honoured or refused, never ignored. Refused: paths, inodes, retries of the caller's intent,
 //! and any knowledge of who asks.
 
+mod checks;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod decorators;
 mod error;
 mod key;
+mod listing;
+mod memory;
 mod model;
 mod store;
 
 pub use error::{ErrorKind, Result, StoreError};
 pub use key::{InvalidKey, Key};
+pub use memory::{MemoryOptions, MemoryStore};
 pub use model::{
     Body, Capabilities, ETag, Metadata, MultipartUpload, ObjectMeta, ObjectSummary, PageToken, PartNumber,
     PartReceipt, Payload, UploadId, Version, VersionEntry, VersionId, VolumeInfo,
