@@ -11,6 +11,7 @@ use staithe_store::{DeleteRequest, GetRequest, Key, NewObject, ObjectStore, Payl
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let mut args = std::env::args().skip(1);
     let bucket = args.next().ok_or("usage: basic BUCKET [ENDPOINT_URL]")?;
     let config = S3Config { endpoint_url: args.next(), ..S3Config::new(bucket) };

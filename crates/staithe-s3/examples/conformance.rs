@@ -13,6 +13,7 @@ use staithe_store::{ObjectStore, conformance};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let mut args = std::env::args().skip(1);
     let bucket = args.next().ok_or("usage: conformance BUCKET [ENDPOINT_URL [PREFIX]]")?;
     let endpoint_url = args.next();

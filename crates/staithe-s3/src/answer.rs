@@ -30,9 +30,10 @@ pub(crate) fn version(
     Ok(Version { etag: etag(tag), id: version_id(id, versions) })
 }
 
-/// A version id. `null` is one only in a bucket that keeps versions: elsewhere each write takes it over.
+/// A version id, in a bucket that keeps versions. Elsewhere it names nothing that can be read later: `null` is
+/// taken over by each write, and some servers make ids up.
 pub(crate) fn version_id(id: Option<&str>, versions: bool) -> Option<VersionId> {
-    id.filter(|id| !id.is_empty() && (versions || *id != NULL_VERSION)).map(VersionId::new)
+    id.filter(|id| versions && !id.is_empty()).map(VersionId::new)
 }
 
 /// The id of the version that was written while the bucket kept none.
@@ -98,11 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn null_is_a_version_only_where_versions_are_kept() {
+    fn ids_are_versions_only_where_versions_are_kept() {
         assert_eq!(version_id(Some("null"), false), None);
         assert_eq!(version_id(Some("null"), true), Some(VersionId::new("null")));
+        assert_eq!(version_id(Some("v"), true), Some(VersionId::new("v")));
         assert_eq!(version_id(Some(""), true), None);
-        assert_eq!(version_id(Some("v"), false), Some(VersionId::new("v")));
+        assert_eq!(version_id(Some("v"), false), None);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! Some servers accept `If-None-Match` or `If-Match` and ignore them: a lost update that nobody notices. So a
 //! scratch object is made, and then written, copied, completed and deleted under conditions that do not hold.
-//! Only a refusal for that reason counts. Twelve requests in six steps; the object is removed afterwards, with
-//! every version of it. What the credentials do not allow to ask is taken to be missing, and said so.
+//! Only a refusal for that reason counts. Fourteen requests in eight round trips; what they made is removed
+//! afterwards, every version of it. What the credentials do not allow to ask is taken to be missing, and said so.
+//!
+//! Uploads are asked about on an object of their own: a put may end the uploads of its key (garage does that).
 
 use futures::join;
 use staithe_store::{
     Capabilities, CopyRequest, DeleteRequest, ETag, ErrorKind, Key, NewObject, PartNumber, Payload,
-    PutCondition, Result, Version, VersionId, Written,
+    PutCondition, Result, StoreError, Version, VersionId, Written,
 };
 
 use crate::classify::Meaning;
@@ -50,7 +52,7 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
         }
         Err(failure) => return Err(failure.error),
     };
-    let mut probe = Probe { link, key, first, leftovers: Vec::new() };
+    let mut probe = Probe { link, key, first, leftovers: Vec::new(), leftover_parts: Vec::new() };
     let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
     let found = outcome?;
@@ -92,45 +94,38 @@ async fn write(link: &Link, key: &Key, condition: PutCondition) -> Result<Writte
     link.put(key, &Payload::from("staithe"), &NewObject::default(), &condition).await
 }
 
-/// What a request under a condition that does not hold told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// Refused for that reason.
-    Honoured,
-    /// Done all the same, or refused for another reason: no condition to build on.
-    Not,
-}
-
 struct Probe<'a> {
     link: &'a Link,
     key: Key,
     first: Version,
-    /// Versions that requests made which should have been refused, and delete markers.
+    /// Versions that were replaced, that should have been refused, and delete markers.
     leftovers: Vec<VersionId>,
+    /// The same of the object beside, which is used for uploads.
+    leftover_parts: Vec<VersionId>,
 }
 
 impl Probe<'_> {
     async fn conditions(&mut self, if_absent: bool) -> Result<Capabilities> {
         let wrong = || PutCondition::IfMatch(ETag::new(WRONG_TAG));
-        let (absent, matching, copied, multipart) = join!(
+        let (absent, matching, copied, uploads) = join!(
             write(self.link, &self.key, PutCondition::IfAbsent),
             write(self.link, &self.key, wrong()),
             self.wrong_copy(),
-            self.multipart(),
+            self.uploads(),
         );
-        let (parts, part_copy) = multipart?;
+        let Uploads { completions, part_copy, versions } = uploads?;
+        self.leftover_parts.extend(versions);
+        let absent = told(absent, &mut self.leftovers)?;
+        let matching = told(matching, &mut self.leftovers)?;
+        let copied = told(copied, &mut self.leftovers)?;
+        let [complete_matching, complete_absent] = completions;
+        let complete_absent = told(complete_absent, &mut self.leftover_parts)?;
+        let complete_matching = told(complete_matching, &mut self.leftover_parts)?;
         let mut found = untested(self.link.versions);
         found.part_copy = part_copy;
-        let absent = self.told(absent)?;
-        let absent_parts = self.told(parts.absent)?;
-        found.put_if_absent = if_absent && both(absent, absent_parts);
-        let matching = self.told(matching)?;
-        let matching_parts = self.told(parts.matching)?;
-        found.put_if_match = both(matching, matching_parts);
-        found.copy_if_match = self.told(copied)? == Told::Honoured;
-        if found.put_if_match {
-            found.put_if_match = self.right_write().await?;
-        }
+        found.copy_if_match = copied;
+        found.put_if_absent = if_absent && absent && complete_absent;
+        found.put_if_match = matching && complete_matching && self.right_write().await?;
         found.delete_if_match = self.deletes().await?;
         Ok(found)
     }
@@ -145,35 +140,50 @@ impl Probe<'_> {
         self.link.copy(&request).await
     }
 
-    /// Completes an upload twice under conditions that do not hold; its part is a copy where that works.
-    async fn multipart(&self) -> Result<(Completions, bool)> {
-        let upload = match self.link.create_multipart(&self.key, &NewObject::default()).await {
+    /// The key of the object beside.
+    fn beside(&self) -> Result<Key> {
+        Key::new(format!("{}-parts", self.key)).map_err(|error| {
+            StoreError::new(ErrorKind::Invalid, "connect", "the scratch prefix is too long")
+                .with_source(error)
+        })
+    }
+
+    /// Completes an upload of an existing object twice under conditions that do not hold. Its part is a copy
+    /// where that works.
+    async fn uploads(&self) -> Result<Uploads> {
+        let key = self.beside()?;
+        let target = write(self.link, &key, PutCondition::Always).await?.version;
+        let versions: Vec<_> = target.id.clone().into_iter().collect();
+        let upload = match self.link.create_multipart(&key, &NewObject::default()).await {
             Ok(upload) => upload,
-            Err(failure) => return Ok((Completions::refused(tolerate(failure)?), false)),
+            Err(failure) => {
+                let completions = neither(tolerate(failure)?);
+                return Ok(Uploads { completions, part_copy: false, versions });
+            }
         };
-        let number = PartNumber::new(1).unwrap_or_else(|| unreachable!("1 is a part number"));
-        let copied = self.link.upload_part_copy(&upload, number, &self.key, &self.first, &(0..1)).await;
-        // A mismatch is an answer, too: another probe was let through, and the copy noticed.
-        let part_copy = copied.as_ref().err().is_none_or(|f| f.meaning == Meaning::ConditionFailed);
+        let Some(number) = PartNumber::new(1) else { unreachable!("1 is a part number") };
+        let copied = self.link.upload_part_copy(&upload, number, &key, &target, &(0..1)).await;
+        let part_copy = copied.is_ok();
         let part = match copied {
             Ok(part) => Ok(part),
-            Err(_) => self.link.upload_part(&upload, number, &Payload::from("part")).await,
+            Err(failure) => {
+                tolerate(failure)?;
+                self.link.upload_part(&upload, number, &Payload::from("part")).await
+            }
         };
         let completions = match part {
-            Err(failure) => Completions::refused(tolerate(failure)?),
+            Err(failure) => neither(tolerate(failure)?),
             Ok(part) => {
-                let wrong = PutCondition::IfMatch(ETag::new(WRONG_TAG));
-                let parts = [part];
+                let (parts, wrong) = ([part], PutCondition::IfMatch(ETag::new(WRONG_TAG)));
                 let matching = self.link.complete_multipart(&upload, &parts, &wrong).await;
-                let absent = PutCondition::IfAbsent;
-                let absent = self.link.complete_multipart(&upload, &parts, &absent).await;
-                Completions { matching, absent }
+                let absent = self.link.complete_multipart(&upload, &parts, &PutCondition::IfAbsent).await;
+                [matching, absent]
             }
         };
         if let Err(failure) = self.link.abort_multipart(&upload).await {
             tracing::warn!(error = %failure.error, "a scratch upload remains");
         }
-        Ok((completions, part_copy))
+        Ok(Uploads { completions, part_copy, versions })
     }
 
     /// Whether a condition that does hold lets a write through.
@@ -211,49 +221,56 @@ impl Probe<'_> {
         }
     }
 
-    fn told(&mut self, outcome: Result<Written, Failure>) -> Result<Told> {
-        match outcome {
-            Ok(written) => {
-                self.leftovers.extend(written.version.id);
-                Ok(Told::Not)
-            }
-            Err(failure) => match failure.meaning {
-                Meaning::ConditionFailed | Meaning::ConditionConflict => Ok(Told::Honoured),
-                _ => tolerate(failure).map(|_| Told::Not),
-            },
-        }
-    }
-
     async fn clean_up(&mut self) {
-        let ids = self.first.id.take().into_iter().chain(self.leftovers.drain(..));
-        let deletes: Vec<_> = ids
-            .map(|id| DeleteRequest { version_id: Some(id), ..DeleteRequest::latest(self.key.clone()) })
-            .collect();
-        let plain = [DeleteRequest::latest(self.key.clone())];
-        for delete in if deletes.is_empty() { &plain[..] } else { &deletes } {
-            if let Err(failure) = self.link.delete(delete).await {
-                tracing::warn!(error = %failure.error, "a scratch object remains");
-            }
+        let ids = self.first.id.take().into_iter().chain(self.leftovers.drain(..)).collect();
+        remove(self.link, &self.key, ids).await;
+        if let Ok(beside) = self.beside() {
+            remove(self.link, &beside, std::mem::take(&mut self.leftover_parts)).await;
         }
     }
 }
 
-/// How two conditional completions of one upload ended.
-struct Completions {
-    matching: Result<Written, Failure>,
-    absent: Result<Written, Failure>,
+/// What became of the upload of an existing object.
+struct Uploads {
+    /// Completed if the object has a wrong tag; if there is no such object.
+    completions: [Result<Written, Failure>; 2],
+    part_copy: bool,
+    versions: Vec<VersionId>,
 }
 
-impl Completions {
-    /// Neither was tried.
-    fn refused(failure: Failure) -> Self {
-        let again = Failure::from(failure.error.clone());
-        Self { matching: Err(failure), absent: Err(again) }
+/// Neither completion was tried.
+fn neither(failure: Failure) -> [Result<Written, Failure>; 2] {
+    let again = Failure::from(failure.error.clone());
+    [Err(failure), Err(again)]
+}
+
+/// Whether a request under a condition that does not hold was refused for that reason.
+fn told(outcome: Result<Written, Failure>, leftovers: &mut Vec<VersionId>) -> Result<bool> {
+    match outcome {
+        Ok(written) => {
+            leftovers.extend(written.version.id);
+            Ok(false)
+        }
+        Err(failure) => match failure.meaning {
+            Meaning::ConditionFailed | Meaning::ConditionConflict => Ok(true),
+            _ => tolerate(failure).map(|_| false),
+        },
     }
 }
 
-fn both(put: Told, complete: Told) -> bool {
-    put == Told::Honoured && complete == Told::Honoured
+/// Removes these versions of a scratch object, or the object where there are none.
+async fn remove(link: &Link, key: &Key, ids: Vec<VersionId>) {
+    let plain = DeleteRequest::latest(key.clone());
+    let mut deletes: Vec<_> =
+        ids.into_iter().map(|id| DeleteRequest { version_id: Some(id), ..plain.clone() }).collect();
+    if deletes.is_empty() {
+        deletes.push(plain);
+    }
+    for delete in deletes {
+        if let Err(failure) = link.delete(&delete).await {
+            tracing::warn!(error = %failure.error, "a scratch object remains");
+        }
+    }
 }
 
 /// Passes on a failure that speaks of the request; the others end the probe.
@@ -263,6 +280,9 @@ fn tolerate(failure: Failure) -> Result<Failure> {
         K::VolumeGone | K::CredentialsExpired | K::CredentialsRefused | K::Throttled | K::Timeout => {
             Err(failure.error)
         }
-        _ => Ok(failure),
+        _ => {
+            tracing::debug!(error = %failure.error, "no answer about the condition");
+            Ok(failure)
+        }
     }
 }

@@ -165,7 +165,8 @@ fn refused(config: &S3Config, endpoint: Option<&str>, failure: Failure) -> Store
     let text = match kind {
         ErrorKind::VolumeGone => format!("there is no bucket {bucket:?} at {place}; check its name"),
         ErrorKind::Forbidden => {
-            format!("these credentials may not list the bucket {bucket:?}; ask for s3:ListBucket on it")
+            // Some servers answer this to unknown keys, too.
+            format!("the bucket {bucket:?} may not be listed; check the keys, and allow them s3:ListBucket")
         }
         ErrorKind::CredentialsRefused => {
             format!("{place} does not accept the credentials; check the access key and the secret")

@@ -14,6 +14,10 @@ use crate::link::{Call, Link};
 
 impl Link {
     pub(crate) async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        if request.max_keys == Some(0) {
+            // Nothing was asked for; some servers would answer with a full page.
+            return Ok(ListPage::default());
+        }
         let call = Call::new("list", None, self.patience.first_byte);
         let answer = self
             .call(call, || {
@@ -100,6 +104,8 @@ impl Link {
                 initiated: upload.initiated().and_then(answer::exact_time),
             });
         }
+        // Some servers list uploads by their ids.
+        uploads.sort_by(|a, b| a.key.cmp(&b.key));
         let more = answer.is_truncated().unwrap_or(false);
         let next = text.next(more, answer.next_key_marker(), answer.next_upload_id_marker())?;
         Ok(UploadPage { uploads, next })

@@ -69,6 +69,17 @@ impl S3Store {
         }
     }
 
+    /// Refuses more metadata than S3 takes, also where a server would store it.
+    fn may_carry(&self, operation: &'static str, key: &Key, new: &NewObject) -> Result<()> {
+        let bytes: usize = new.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let most = self.0.capabilities.metadata_bytes_max;
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("{bytes} bytes of metadata, where {most} are allowed");
+        Err(StoreError::new(ErrorKind::Invalid, operation, message).with_key(key))
+    }
+
     /// A source that is named by its tag alone needs the condition; an id names a version by itself.
     fn may_copy(&self, operation: &'static str, from: &Key, version: Option<&Version>) -> Result<()> {
         let by_tag = version.is_some_and(|v| v.id.is_none());
@@ -126,10 +137,12 @@ impl ObjectStore for S3Store {
         condition: PutCondition,
     ) -> Result<Written> {
         self.may_put("put", key, &condition)?;
+        self.may_carry("put", key, &new)?;
         Ok(self.link().put(key, &body, &new, &condition).await?)
     }
 
     async fn create_multipart(&self, key: &Key, new: NewObject) -> Result<MultipartUpload> {
+        self.may_carry("create_multipart", key, &new)?;
         Ok(self.link().create_multipart(key, &new).await?)
     }
 
@@ -180,6 +193,14 @@ impl ObjectStore for S3Store {
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
         self.may_copy("copy", &request.from, request.from_version.as_ref())?;
+        match &request.replace {
+            Some(new) => self.may_carry("copy", &request.to, new)?,
+            None if request.from == request.to => {
+                let message = "a copy onto itself must replace the metadata";
+                return Err(StoreError::new(ErrorKind::Invalid, "copy", message).with_key(&request.to));
+            }
+            None => {}
+        }
         Ok(self.link().copy(&request).await?)
     }
 
