@@ -27,11 +27,14 @@ mod body;
 mod credentials;
 mod exchange;
 mod fault;
+mod guard;
 
 mod hold;
 mod listener;
 mod matcher;
 mod modes;
+mod moto;
+mod mount;
 
 mod operation;
 mod requests;
@@ -45,6 +48,8 @@ pub use fault::{Fault, Faults, Injected, Refusal};
 pub use hold::Hold;
 pub use matcher::When;
 pub use modes::Modes;
+pub use moto::Moto;
+pub use mount::{DaemonError, DaemonOptions, MountedDaemon, require_fuse};
 
 pub use operation::Operation;
 pub use requests::{RequestRecord, Requests, Tally, Traffic};
