@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus, RequestId};
 use rustix::io::IoSlice;
-use staithe_fs::{DirItem, Filesystem};
+use staithe_fs::{DirItem, Filesystem, Kind};
 
 use crate::attributes::{bare, common_ttl, file_attr, file_type};
 use crate::direntplus::{Records, header};
@@ -47,7 +47,7 @@ pub(crate) type Device = OnceLock<OwnedFd>;
 
 /// Answers READDIR.
 pub(crate) fn send(mut reply: ReplyDirectory, batch: &Batch, items: &[DirItem]) {
-    let fits = |item: &&DirItem| !reply.add(INodeNo(item.ino), item.next, file_type(item.kind), &item.name);
+    let fits = |item: &&DirItem| !reply.add(INodeNo(item.ino), item.next, file_type(shown(item)), &item.name);
     let fitted = items.iter().take_while(fits_mut(fits)).count();
     batch.learn(items.len(), fitted);
     reply.ok();
@@ -70,7 +70,7 @@ pub(crate) fn send_plus(
     for item in items {
         let (ttl, attr) = match known(item) {
             Some(entry) => (common_ttl(entry), file_attr(&entry.attr)),
-            None => (std::time::Duration::ZERO, bare(item.ino, item.kind)),
+            None => (std::time::Duration::ZERO, bare(item.ino, shown(item))),
         };
         if reply.add(attr.ino, item.next, &item.name, &ttl, &attr, GENERATION) {
             break;
@@ -98,6 +98,11 @@ pub(crate) fn send_plus(
         tracing::debug!(%error, "a directory could not be sent");
     }
     reply.error(ALREADY_ANSWERED);
+}
+
+/// The kind for a record that cannot leave it open. Only kernels without READDIRPLUS get to see it.
+fn shown(item: &DirItem) -> Kind {
+    item.kind.unwrap_or(Kind::File)
 }
 
 fn is_dot(item: &DirItem) -> bool {

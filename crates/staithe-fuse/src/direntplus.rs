@@ -16,6 +16,8 @@ use crate::attributes;
 const ENTRY_OUT: usize = 128;
 /// Records are aligned to this.
 const ALIGN: usize = 8;
+/// `DT_UNKNOWN`: who needs to know asks for the attributes.
+const UNKNOWN: u32 = 0;
 
 /// A reply buffer.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ impl Records {
         self.u64(entry.map_or(item.ino, |e| e.attr.ino.0));
         self.u64(item.next);
         self.u32(item.name.len() as u32);
-        self.u32(type_bits(item.kind) >> 12);
+        self.u32(item.kind.map_or(UNKNOWN, |kind| type_bits(kind) >> 12));
         self.0.extend_from_slice(item.name.as_bytes());
         self.0.resize(self.0.len().next_multiple_of(ALIGN), 0);
     }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     fn item(name: &str) -> DirItem {
-        DirItem { name: name.to_owned(), ino: 77, kind: Kind::File, next: 5, entry: None }
+        DirItem { name: name.to_owned(), ino: 77, kind: None, next: 5, entry: None }
     }
 
     fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(bytes.len(), 160, "128 + 24 + 3, aligned");
         assert!(bytes[..ENTRY_OUT].iter().all(|b| *b == 0));
         assert_eq!((u64_at(bytes, 128), u64_at(bytes, 136)), (77, 5));
+        assert!(bytes[148..152].iter().all(|b| *b == 0), "the kind is unknown");
         assert_eq!(&bytes[152..155], b"abc");
     }
 
