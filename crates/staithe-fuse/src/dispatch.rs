@@ -1,0 +1,254 @@
+//! How a request becomes exactly one reply.
+//!
+//! A request that memory can answer is answered on the thread that read it. Otherwise its future is polled once
+//! there too, because most futures end at the first poll (a hop to a pool halves small reads), and only a
+//! pending one moves to the runtime, its reply with it.
+//!
+//! Invariants:
+//! 1. Every reply is sent, within the deadline where there is one: callers of a request cannot be killed.
+//! 2. A panic, in the filesystem or in building a reply, is answered as an error of that request; the thread
+//!    that serves the session and the runtime go on.
+//! 3. Nothing here holds a lock while it calls the filesystem or sends.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use fuser::Errno;
+use futures::FutureExt as _;
+use parking_lot::Mutex;
+use staithe_fs::{FsError, FsErrorKind, Result};
+use tokio::runtime::Handle;
+
+use crate::errno::{PANICKED, errno};
+use crate::incidents::{Incidents, Verdict};
+use crate::subject::Subject;
+
+/// The receiver of an answer. Exactly one is sent; dropping it unanswered is the session's EIO.
+pub(crate) trait Reply: Send + 'static {
+    /// Answers with an error.
+    fn fail(self, code: Errno);
+}
+
+macro_rules! replies {
+    ($($reply:ident),+) => {
+        $(impl Reply for fuser::$reply {
+            fn fail(self, code: Errno) {
+                self.error(code);
+            }
+        })+
+    };
+}
+replies!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyOpen,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr
+);
+
+/// How long a request may stay unanswered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// The mount's own.
+    Usual,
+    /// Work that grows with what it is about (a directory's rename); the filesystem bounds each of its steps.
+    OfSteps,
+}
+
+/// Serves requests; one for a mount.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    runtime: Handle,
+    deadline: Duration,
+    incidents: Mutex<Incidents>,
+    pending: AtomicUsize,
+    served: AtomicU64,
+}
+
+type Outcome<T> = std::thread::Result<Result<T>>;
+
+/// Counts a request that waits on the runtime, until it is dropped.
+struct Waiting(Arc<Dispatcher>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher that gives a request `deadline` at most.
+    pub(crate) fn new(runtime: Handle, deadline: Duration) -> Self {
+        Self {
+            runtime,
+            deadline,
+            incidents: Mutex::default(),
+            pending: AtomicUsize::new(0),
+            served: AtomicU64::new(0),
+        }
+    }
+
+    /// How many requests wait on the runtime.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// How many requests were answered.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Answers at once with what `work` returns.
+    pub(crate) fn now<R: Reply, T>(
+        &self,
+        subject: &Subject<'_>,
+        reply: R,
+        work: impl FnOnce() -> Result<T>,
+        send: impl FnOnce(R, T),
+    ) {
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        self.settle(subject, reply, outcome, send);
+    }
+
+    /// Answers at once if `work` can; else gives the reply back.
+    pub(crate) fn if_known<R: Reply, T>(
+        &self,
+        subject: &Subject<'_>,
+        reply: R,
+        work: impl FnOnce() -> Option<Result<T>>,
+        send: impl FnOnce(R, T),
+    ) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(None) => return Some(reply),
+            Ok(Some(result)) => self.settle(subject, reply, Ok(result), send),
+            Err(panic) => self.settle(subject, reply, Err(panic), send),
+        }
+        None
+    }
+
+    /// Answers with what `future` returns: at once if it ends at the first poll, else from the runtime.
+    pub(crate) fn later<R: Reply, T: Send + 'static>(
+        self: &Arc<Self>,
+        subject: Subject<'_>,
+        reply: R,
+        deadline: Deadline,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+        send: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        let mut future = Box::pin(AssertUnwindSafe(future).catch_unwind());
+        let first = {
+            let _entered = self.runtime.enter();
+            future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        if let Poll::Ready(outcome) = first {
+            return self.settle(&subject, reply, outcome, send);
+        }
+        let subject = subject.into_owned();
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        let waiting = Waiting(Arc::clone(self));
+        self.runtime.spawn(async move {
+            let this = &waiting.0;
+            let outcome = match deadline {
+                Deadline::OfSteps => future.await,
+                Deadline::Usual => match tokio::time::timeout(this.deadline, future).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Ok(Err(this.overdue())),
+                },
+            };
+            this.settle(&subject, reply, outcome, send);
+        });
+    }
+
+    /// Answers with an error that needs no filesystem.
+    pub(crate) fn refuse(&self, subject: &Subject<'_>, reply: impl Reply, error: &FsError) {
+        self.report(subject, error);
+        reply.fail(errno(error.kind(), subject.address()));
+    }
+
+    /// Runs what has no reply, and survives it.
+    pub(crate) fn quietly(&self, subject: &Subject<'_>, work: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            self.report(subject, &panicked(&*panic));
+        }
+    }
+
+    fn overdue(&self) -> FsError {
+        let text = format!("the request was not done after {:?} and was given up", self.deadline);
+        FsError::new(FsErrorKind::TimedOut, text)
+    }
+
+    fn settle<R: Reply, T>(
+        &self,
+        subject: &Subject<'_>,
+        reply: R,
+        outcome: Outcome<T>,
+        send: impl FnOnce(R, T),
+    ) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Ok(Ok(value)) => {
+                // A panic while sending drops the reply, which answers.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| send(reply, value))) {
+                    self.report(subject, &panicked(&*panic));
+                }
+            }
+            Ok(Err(error)) => self.refuse(subject, reply, &error),
+            Err(panic) => {
+                self.report(subject, &panicked(&*panic));
+                reply.fail(PANICKED);
+            }
+        }
+    }
+
+    fn report(&self, subject: &Subject<'_>, error: &FsError) {
+        if error.is_ordinary() {
+            tracing::trace!(operation = subject.operation, %subject, %error, "refused");
+            return;
+        }
+        let verdict = self.incidents.lock().meet(subject.operation, error.kind(), Instant::now());
+        let Verdict::Write { left_out } = verdict else { return };
+        let kind = error.kind();
+        let operation = subject.operation;
+        let chain = chain(error);
+        if kind == FsErrorKind::Io {
+            tracing::error!(operation, %subject, ?kind, left_out, "{chain}");
+        } else {
+            tracing::warn!(operation, %subject, ?kind, left_out, "{chain}");
+        }
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> FsError {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("no message");
+    FsError::new(FsErrorKind::Io, format!("the request panicked ({text}); only it failed"))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string does not fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Questions about the bucket itself.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::BucketVersioningStatus;
+use staithe_store::{ErrorKind, Key, StoreError, VolumeInfo};
+
+use crate::failure::Failure;
+use crate::link::{Call, Link};
+
+impl Link {
+    /// Whether the bucket is there and may be used, asked through `client`.
+    ///
+    /// One HEAD; where that is refused without a reason, one listing, whose answer has a code.
+    pub(crate) async fn ask_bucket(&self, client: &Client) -> Result<VolumeInfo, Failure> {
+        let call = Call::new("probe", None, self.patience.first_byte);
+        let answer = self.call(call, || client.head_bucket().bucket(&self.bucket).send()).await;
+        match answer {
+            Ok(answer) => Ok(VolumeInfo { created: None, region: answer.bucket_region }),
+            // No object is asked for: what is not there is the bucket.
+            Err(failure) if failure.error.kind() == ErrorKind::NotFound => Err(self.gone(failure)),
+            Err(failure) if failure.is_mute() => self.ask_by_listing(client, failure).await,
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn ask_by_listing(&self, client: &Client, mute: Failure) -> Result<VolumeInfo, Failure> {
+        let call = Call::new("probe", None, self.patience.first_byte);
+        let listed = self.call(call, || client.list_objects_v2().bucket(&self.bucket).max_keys(1).send());
+        match listed.await {
+            Ok(_) => Ok(VolumeInfo { created: None, region: mute.region }),
+            Err(told) => Err(Failure { region: told.region.clone().or(mute.region), ..told }),
+        }
+    }
+
+    fn gone(&self, failure: Failure) -> Failure {
+        let message = format!("there is no bucket {:?} at this endpoint", self.bucket);
+        let error = StoreError::new(ErrorKind::VolumeGone, "probe", message);
+        Failure { error: error.with_source(failure.error.clone()), ..failure }
+    }
+
+    /// The error that a refusal without a reason (of a HEAD) stands for: the bucket's verdict where it has
+    /// one, else the refusal as it is.
+    pub(crate) async fn reason(&self, mute: Failure, key: Option<&Key>) -> StoreError {
+        let call = Call::new(mute.error.operation(), key, self.patience.first_byte);
+        let listed =
+            self.call(call, || self.client.list_objects_v2().bucket(&self.bucket).max_keys(1).send());
+        match listed.await {
+            Err(told) if is_verdict(told.error.kind()) => told.error,
+            _ => mute.error,
+        }
+    }
+
+    /// Whether the bucket keeps versions now. A server without the notion keeps none.
+    pub(crate) async fn keeps_versions(&self) -> Result<bool, Failure> {
+        let call = Call::new("connect", None, self.patience.first_byte);
+        let asked = self.call(call, || self.client.get_bucket_versioning().bucket(&self.bucket).send());
+        match asked.await {
+            Ok(answer) => Ok(answer.status() == Some(&BucketVersioningStatus::Enabled)),
+            Err(failure) => match failure.error.kind() {
+                ErrorKind::Forbidden | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Invalid => {
+                    tracing::warn!(error = %failure.error, "taking the bucket to keep no versions");
+                    Ok(false)
+                }
+                _ => Err(failure),
+            },
+        }
+    }
+}
+
+fn is_verdict(kind: ErrorKind) -> bool {
+    use ErrorKind as K;
+    matches!(kind, K::VolumeGone | K::CredentialsRefused | K::CredentialsExpired)
+}
