@@ -75,7 +75,11 @@ fn raw(
     let mut space = vec![MaybeUninit::uninit(); buffer];
     let mut entries = RawDir::new(dir, &mut space);
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(Errno::NOENT) => break, // the directory itself was removed: it has no entries any more
+            Err(errno) => return Err(errno),
+        };
         if !visit(entry.file_name().to_bytes(), entry.file_type())? {
             break;
         }
