@@ -2,6 +2,8 @@
 //!
 //! The child is this test binary itself, run again with an environment variable that names the directory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Listings of any set of keys, in pages of any size, are what the naive model says.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
