@@ -252,7 +252,7 @@ impl Drop for Tower<'_> {
     }
 }
 
-/// The name of the topmost of the directories to be pruned and the directory that holds it.
+/// A path as the directory that holds it and the name there.
 pub(super) fn split(path: &str) -> (&str, &str) {
     (parent_of(path), name_of(path))
 }
