@@ -40,15 +40,16 @@ impl Token {
     }
 }
 
-/// A shard's lock and the numbers read without it, on cache lines of their own.
-#[repr(align(128))]
+/// A shard's lock and the numbers read without it, in an order and on cache lines of their own: the numbers and the
+/// word of the lock fill the first, what a lookup reads of the state follows in the next.
+#[repr(C, align(128))]
 pub(crate) struct Shard<V> {
-    pub(crate) state: RwLock<State<V>>,
     /// Lookups by outcome, in the order of [`outcome`].
     lookups: [AtomicU64; 5],
     /// What the state held when its lock was last released.
     entries: AtomicUsize,
     bytes: AtomicUsize,
+    pub(crate) state: RwLock<State<V>>,
 }
 
 pub(crate) struct Inner<V> {

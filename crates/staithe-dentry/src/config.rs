@@ -16,6 +16,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_entries: 1_000_000, max_bytes: 256 << 20, shards: 64, max_changes: 4_096 }
+        Self { max_entries: 1_000_000, max_bytes: 256 << 20, shards: 16, max_changes: 4_096 }
     }
 }

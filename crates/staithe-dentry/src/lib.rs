@@ -7,6 +7,7 @@ mod directory;
 mod entries;
 mod entry;
 mod evict;
+mod index;
 mod listing;
 mod name;
 mod shard;
