@@ -50,7 +50,7 @@ fn contender<C: Contender>(group: &mut BenchmarkGroup<'_, WallTime>, label: &str
     let absent: Vec<_> = names.iter().map(|(parent, name)| (*parent, format!("{name}.part"))).collect();
     let cache: C = filled(&names, now);
     let orders = [order(ENTRIES, 1), order(ENTRIES, 2)];
-    let deadline = now + Duration::from_secs(3_600);
+    let deadline = now + Duration::from_hours(1);
     for threads in [1, 2] {
         group.throughput(Throughput::Elements((BATCH * threads) as u64));
         let mut measure = |what: &str, work: &(dyn Fn(usize) + Sync)| {

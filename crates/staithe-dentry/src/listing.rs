@@ -6,9 +6,10 @@
 //!    was evicted since the first page. Names that no page had go in the same step.
 
 use crate::{
-    cache::{Dentries, STEP, Token},
+    cache::{Dentries, Token},
     entry::{Entry, Refused, Value},
     shard::Source,
+    shards::STEP,
     ttl::{Deadline, Tick},
 };
 

@@ -15,7 +15,7 @@ use crate::{
     evict::Queues,
     index::Index,
     name::Name,
-    slots::{Chain, Slot, Slots},
+    slots::{Chain, Place, Slot, Slots},
     ttl::Tick,
 };
 
@@ -244,9 +244,14 @@ impl<V: Value> State<V> {
         effects.trash.extend(self.slots.free(at));
     }
 
-    /// Evicts one entry; `false` if there is none.
-    pub(crate) fn evict(&mut self, effects: &mut Effects<V>) -> bool {
-        let Some(at) = self.queues.victim(&mut self.slots) else {
+    /// Entries in the eviction's small queue.
+    pub(crate) fn small(&self) -> usize {
+        self.queues.small()
+    }
+
+    /// Evicts one entry from a queue of the eviction; `false` if it has none to give.
+    pub(crate) fn evict(&mut self, from: Place, effects: &mut Effects<V>) -> bool {
+        let Some(at) = self.queues.victim(&mut self.slots, from) else {
             return false;
         };
         self.counts.evictions += 1;

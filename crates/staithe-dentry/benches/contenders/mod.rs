@@ -63,7 +63,9 @@ impl Contender for Dentries<Inode> {
 }
 
 /// The first thing one writes: a lock, a map of directories, a map of names. It is not bounded.
-pub(crate) struct Nested(RwLock<HashMap<u64, HashMap<Box<str>, (Inode, Instant)>>>);
+pub(crate) struct Nested(RwLock<HashMap<u64, Names>>);
+
+type Names = HashMap<Box<str>, (Inode, Instant)>;
 
 impl Contender for Nested {
     fn with_room(_: usize, _: Instant) -> Self {
@@ -143,7 +145,7 @@ pub(crate) fn names(entries: usize) -> Vec<(u64, String)> {
 pub(crate) fn filled<C: Contender>(names: &[(u64, String)], now: Instant) -> C {
     let cache = C::with_room(names.len() + names.len() / 4, now);
     for (number, (parent, name)) in names.iter().enumerate() {
-        cache.put(*parent, name, Inode(number as u64), now + Duration::from_secs(3_600));
+        cache.put(*parent, name, Inode(number as u64), now + Duration::from_hours(1));
     }
     cache
 }
