@@ -46,7 +46,7 @@ impl DaemonOptions {
             mount_point: None,
             state_dir: None,
             ready_deadline: Duration::from_secs(30),
-            exit_deadline: Duration::from_secs(60),
+            exit_deadline: Duration::from_mins(1),
         }
     }
 
@@ -182,9 +182,10 @@ impl MountedDaemon {
         if is_ready {
             return Ok(());
         }
-        let missing = match is_mounted(&self.mount_point) {
-            true => "it is mounted, but has not printed `ready`",
-            false => "it is not in the mount table",
+        let missing = if is_mounted(&self.mount_point) {
+            "it is mounted, but has not printed `ready`"
+        } else {
+            "it is not in the mount table"
         };
         Err(DaemonError::NotReady { after: deadline, missing, stderr: self.stderr() })
     }
@@ -282,15 +283,14 @@ impl Drop for MountedDaemon {
 }
 
 fn directory(given: Option<PathBuf>, made: &mut Vec<TempDir>) -> Result<PathBuf, DaemonError> {
-    let path = match given {
-        Some(path) => path,
-        None => {
-            let new = tempfile::Builder::new().prefix("staithe-").tempdir();
-            let new = new.map_err(system("cannot make a temporary directory"))?;
-            let path = new.path().to_owned();
-            made.push(new);
-            path
-        }
+    let path = if let Some(path) = given {
+        path
+    } else {
+        let new = tempfile::Builder::new().prefix("staithe-").tempdir();
+        let new = new.map_err(system("cannot make a temporary directory"))?;
+        let path = new.path().to_owned();
+        made.push(new);
+        path
     };
     // The mount table has real paths.
     path.canonicalize().map_err(system(format!("cannot use {}", path.display())))

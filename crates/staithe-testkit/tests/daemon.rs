@@ -1,5 +1,7 @@
 //! The harness of real mounts, on a daemon that is as small as one can be: a script that mounts a tmpfs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as a test does")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
