@@ -158,6 +158,7 @@ fn guardian(pid: u32, mount: Option<&Path>) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount::is_mounted;
 
     fn sleeper() -> Command {
         let mut command = Command::new("sh");
@@ -185,6 +186,20 @@ mod tests {
         drop(child.guardian.stdin.take());
         let status = child.wait(Duration::from_secs(10)).unwrap().expect("killed by the guardian");
         assert!(!status.success());
+    }
+
+    #[test]
+    fn the_guardian_removes_the_mount_too() {
+        crate::require_fuse();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "mount -t tmpfs none \"$1\" && exec sleep 1000", "daemon"]).arg(&path);
+        let mut child = GuardedChild::spawn(command, Some(&path)).unwrap();
+        assert!(wait_until(Duration::from_secs(10), || is_mounted(&path)));
+        drop(child.guardian.stdin.take());
+        assert!(wait_until(Duration::from_secs(10), || !is_mounted(&path)));
+        assert!(child.wait(Duration::from_secs(10)).unwrap().is_some());
     }
 
     #[test]

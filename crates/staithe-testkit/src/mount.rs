@@ -273,8 +273,9 @@ impl Drop for MountedDaemon {
     fn drop(&mut self) {
         /// A test that drops its daemon does not care how it ends, only that it does.
         const PATIENCE: Duration = Duration::from_secs(10);
+        let patience = PATIENCE.min(self.exit_deadline);
         let ended =
-            self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(PATIENCE), Ok(Some(_)));
+            self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(patience), Ok(Some(_)));
         if !ended || is_mounted(&self.mount_point) {
             detach(&self.mount_point);
         }
@@ -311,7 +312,8 @@ fn detach(mount_point: &Path) {
     }
 }
 
-fn is_mounted(path: &Path) -> bool {
+/// Whether this very path is in the mount table.
+pub(crate) fn is_mounted(path: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| Path::new(&unescape(at)) == path)
 }

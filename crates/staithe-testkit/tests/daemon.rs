@@ -65,7 +65,8 @@ fn a_panic_leaves_neither_mount_nor_process() {
     require_fuse();
     let (_keep, binary) = script(&[MOUNT, READY, DEAF]);
     let mount_point = tempfile::tempdir().unwrap();
-    let options = DaemonOptions::new(binary, "memory://").mount_point(mount_point.path());
+    let mut options = DaemonOptions::new(binary, "memory://").mount_point(mount_point.path());
+    options.exit_deadline = Duration::from_millis(300);
     let daemon = options.start().unwrap();
     let pid = daemon.pid();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
