@@ -183,3 +183,8 @@ pub(crate) fn foreign_token(operation: &'static str, token: &PageToken) -> Store
     let text = format!("the page token {token:?} is none that this store gave");
     StoreError::new(ErrorKind::Invalid, operation, text)
 }
+
+/// The error for an object that is not there.
+pub(crate) fn missing(operation: &'static str, key: &Key) -> StoreError {
+    fail(ErrorKind::NotFound, operation, key, "there is no such object")
+}

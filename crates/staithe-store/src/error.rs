@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Timeout,
     /// The answer is provably wrong: length or checksum mismatch, an unreadable document.
     Corrupt,
+    /// The volume has no room left, or a quota is reached; a retry helps only after somebody made room.
+    OutOfSpace,
     /// This store cannot do that.
     Unsupported,
     /// The request makes no sense to the store: a bad key, range, part order or size.

@@ -13,6 +13,7 @@ mod checks;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod decorators;
+mod directory;
 mod error;
 mod key;
 mod listing;
@@ -20,6 +21,7 @@ mod memory;
 mod model;
 mod store;
 
+pub use directory::{DirectoryOptions, DirectoryStore, Durability};
 pub use error::{ErrorKind, Result, StoreError};
 pub use key::{InvalidKey, Key};
 pub use memory::{MemoryOptions, MemoryStore};

@@ -113,7 +113,7 @@ pub enum PutCondition {
 }
 
 /// What a new object carries beside its bytes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewObject {
     /// User metadata.
     pub metadata: Metadata,

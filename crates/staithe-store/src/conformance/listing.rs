@@ -30,7 +30,8 @@ const NAMES: [&str; 16] = [
 
 async fn fill(cx: &Context, names: impl IntoIterator<Item = String>) -> Verdict {
     let puts = names.into_iter().map(|name| async move {
-        cx.put_if(&name, Payload::from("x"), PutCondition::Always).await??;
+        let body = if name.ends_with('/') { "" } else { "x" }; // a directory holds no bytes
+        cx.put_if(&name, Payload::from(body), PutCondition::Always).await??;
         Ok::<_, Failure>(())
     });
     stream::iter(puts).buffer_unordered(16).try_collect().await

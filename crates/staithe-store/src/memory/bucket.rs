@@ -135,7 +135,7 @@ impl Bucket {
         key: &Key,
         version: Option<&Version>,
     ) -> Result<Found<'_>> {
-        let missing = || checks::fail(ErrorKind::NotFound, operation, key, "there is no such object");
+        let missing = || checks::missing(operation, key);
         let versions = self.objects.get(key).ok_or_else(missing)?;
         if let Some(id) = version.and_then(|version| version.id.as_ref()) {
             let stored = versions.iter().find(|stored| stored.id.as_ref() == Some(id));
