@@ -122,8 +122,9 @@ impl Probe<'_> {
         let complete_absent = told(complete_absent, &mut self.leftover_parts)?;
         let complete_matching = told(complete_matching, &mut self.leftover_parts)?;
         let mut found = untested(self.link.versions);
-        found.part_copy = part_copy;
         found.copy_if_match = copied;
+        // The source of a part is always pinned: by its id, or by the condition.
+        found.part_copy = part_copy && (copied || self.link.versions);
         found.put_if_absent = if_absent && absent && complete_absent;
         found.put_if_match = matching && complete_matching && self.right_write().await?;
         found.delete_if_match = self.deletes().await?;
