@@ -52,7 +52,8 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
         }
         Err(failure) => return Err(failure.error),
     };
-    let mut probe = Probe { link, key, first, leftovers: Vec::new(), leftover_parts: Vec::new() };
+    let mut probe =
+        Probe { link, key, first, gone: false, leftovers: Vec::new(), leftover_parts: Vec::new() };
     let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
     let found = outcome?;
@@ -98,6 +99,8 @@ struct Probe<'a> {
     link: &'a Link,
     key: Key,
     first: Version,
+    /// Whether it is removed already.
+    gone: bool,
     /// Versions that were replaced, that should have been refused, and delete markers.
     leftovers: Vec<VersionId>,
     /// The same of the object beside, which is used for uploads.
@@ -207,6 +210,7 @@ impl Probe<'_> {
         let (wrong, right) = (delete(ETag::new(WRONG_TAG)), delete(self.first.etag.clone()));
         match self.link.delete(&wrong).await {
             Ok(marker) => {
+                self.gone = true;
                 self.leftovers.extend(marker.map(VersionId::new));
                 return Ok(false);
             }
@@ -215,6 +219,7 @@ impl Probe<'_> {
         }
         match self.link.delete(&right).await {
             Ok(marker) => {
+                self.gone = true;
                 self.leftovers.extend(marker.map(VersionId::new));
                 Ok(true)
             }
@@ -224,7 +229,9 @@ impl Probe<'_> {
 
     async fn clean_up(&mut self) {
         let ids = self.first.id.take().into_iter().chain(self.leftovers.drain(..)).collect();
-        remove(self.link, &self.key, ids).await;
+        if self.link.versions || !self.gone {
+            remove(self.link, &self.key, ids).await;
+        }
         if let Ok(beside) = self.beside() {
             remove(self.link, &beside, std::mem::take(&mut self.leftover_parts)).await;
         }

@@ -97,5 +97,5 @@ async fn the_probe_costs_fourteen_requests() {
     let tally = server.requests().tally();
     let asked = [Operation::HeadBucket, Operation::GetBucketVersioning].map(|o| tally.of(o).requests);
     assert_eq!(asked, [1, 1]);
-    assert_eq!(tally.total().requests - 2, 16);
+    assert_eq!(tally.total().requests - 2, 14);
 }

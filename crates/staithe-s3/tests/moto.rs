@@ -9,13 +9,22 @@ use staithe_s3::S3Store;
 use staithe_store::{Capabilities, ObjectStore, conformance};
 use staithe_testkit::Moto;
 
-/// Where moto is not S3, and why. A deviation that is gone fails the test, too: then its line goes.
+/// Where moto 5.2 is not S3, and why. What it ignores altogether (the conditions of completed uploads and of
+/// copies) the probe finds out, and the suite skips.
 const DEVIATIONS: &[(&str, &str)] = &[
     ("odd_keys", "its routes match no line feed in a key: 404"),
     ("list_start_after", "it echoes a control character into its XML, which no XML may hold"),
+    ("multipart_makes_one_object", CRC64),
+    ("multipart_out_of_order", CRC64),
+    ("multipart_replaced_part", CRC64),
+    ("multipart_uploads_are_listed", CRC64),
+    ("multipart_part_copy", "it copies a range beyond the end of its source"),
+    ("multipart_part_copy_of_a_stale_source", "it ignores the condition on the source, so none is sent"),
     ("multipart_abort", "a part for an upload that ended is answered 500"),
     ("multipart_bad_part_lists", "it completes lists of parts that are out of order"),
 ];
+
+const CRC64: &str = "without the package awscrt it computes a CRC-32 and calls it CRC-64/NVME";
 
 async fn suite(versioned: bool) -> Capabilities {
     let moto = Moto::start().unwrap();
@@ -27,15 +36,16 @@ async fn suite(versioned: bool) -> Capabilities {
     let failed: BTreeMap<_, _> = report.failures().collect();
     let news: Vec<_> = failed.keys().filter(|case| !known.contains_key(*case)).collect();
     assert!(news.is_empty(), "new deviations: {news:?}\n{capabilities:#?}\n{report}");
+    assert!(report.passed() >= 48, "{report}");
     capabilities
 }
 
 #[tokio::test]
 async fn unversioned_bucket_conforms() {
-    suite(false).await;
+    assert!(!suite(false).await.versions);
 }
 
 #[tokio::test]
 async fn versioned_bucket_conforms() {
-    suite(true).await;
+    assert!(suite(true).await.versions);
 }
