@@ -21,6 +21,9 @@ use crate::link::Link;
 /// A tag that no object has: MD5 of nothing that anybody stored.
 const WRONG_TAG: &str = "\"00000000000000000000000000000000\"";
 
+/// Bytes of the object that a part is copied from: garage refuses sources that it keeps inline, up to 3 KiB.
+const PART_SOURCE: usize = 8 << 10;
+
 /// What a server that was not asked is taken to do.
 pub(crate) fn untested(versions: bool) -> Capabilities {
     Capabilities {
@@ -156,7 +159,8 @@ impl Probe<'_> {
     /// where that works.
     async fn uploads(&self) -> Result<Uploads> {
         let key = self.beside()?;
-        let target = write(self.link, &key, PutCondition::Always).await?.version;
+        let body = Payload::from(vec![b's'; PART_SOURCE]);
+        let target = self.link.put(&key, &body, &NewObject::default(), &PutCondition::Always).await?.version;
         let versions: Vec<_> = target.id.clone().into_iter().collect();
         let upload = match self.link.create_multipart(&key, &NewObject::default()).await {
             Ok(upload) => upload,
@@ -166,7 +170,8 @@ impl Probe<'_> {
             }
         };
         let Some(number) = PartNumber::new(1) else { unreachable!("1 is a part number") };
-        let copied = self.link.upload_part_copy(&upload, number, &key, &target, &(0..1)).await;
+        let copied =
+            self.link.upload_part_copy(&upload, number, &key, &target, &(0..PART_SOURCE as u64)).await;
         let part_copy = copied.is_ok();
         let part = match copied {
             Ok(part) => Ok(part),

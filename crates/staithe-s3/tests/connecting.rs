@@ -2,9 +2,9 @@
 
 mod served;
 
-use staithe_s3::{S3Config, S3Store};
-use staithe_store::{ErrorKind, Key, NewObject, ObjectStore, Payload, PutCondition};
-use staithe_testkit::{Operation, S3Server, Standing, Versioning};
+use staithe_s3::{S3Config, S3Store, UploadChecksum};
+use staithe_store::{Capabilities, ErrorKind, Key, NewObject, ObjectStore, Payload, PutCondition};
+use staithe_testkit::{Fault, Operation, Refusal, S3Server, Standing, Versioning, When};
 
 async fn server(versioning: Versioning) -> S3Server {
     let server = S3Server::start().await.unwrap();
@@ -79,6 +79,18 @@ async fn without_the_right_to_write_no_condition_is_promised() {
     server.credentials().set(&server.key_pair().access_key, Standing::ReadOnly);
     let store = served::open(&server).await;
     assert!(!store.capabilities().put_if_absent);
+}
+
+#[tokio::test]
+async fn a_checksum_that_the_server_refuses_is_lowered() {
+    let server = server(Versioning::Off).await;
+    let refusal = Refusal::new(http::StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+    let first_puts = When::operation(Operation::PutObject).times(2);
+    let injected = server.faults().inject(first_puts, Fault::Refuse(refusal));
+    let store = served::open(&server).await;
+    assert_eq!(injected.hits(), 2);
+    assert_eq!(store.upload_checksum(), UploadChecksum::Md5);
+    assert_eq!(store.capabilities(), &Capabilities::S3);
 }
 
 #[tokio::test]
