@@ -13,7 +13,8 @@ use crate::wait_until;
 
 /// The guardian waits for the end of its standard input. That comes only when this process has ended without
 /// dismissing it: then the child is killed and its mount removed.
-const GUARDIAN: &str = r#"trap '' HUP INT TERM; cat >/dev/null; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || umount -l "$2""#;
+const GUARDIAN: &str =
+    r#"trap '' HUP INT TERM; cat >/dev/null; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || umount -l "$2""#;
 
 /// The most of a child's output that is kept; after that the oldest lines go.
 const LOG_BYTES_MAX: usize = 4 << 20;

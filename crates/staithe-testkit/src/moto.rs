@@ -25,7 +25,10 @@ impl Moto {
         let mut command = Command::new("python3");
         command.args(["-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]);
         let mut server = GuardedChild::spawn(command, None).map_err(|error| {
-            io::Error::new(error.kind(), format!("python3 is needed to run moto, and does not start: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("python3 is needed to run moto, and does not start: {error}"),
+            )
         })?;
         let mut address = None;
         wait_until(Duration::from_secs(60), || {
@@ -34,7 +37,9 @@ impl Moto {
         });
         let Some(address) = address else {
             let said = server.stderr().text();
-            let sentence = format!("moto does not answer; install it with `pip install 'moto[server]'`. It said:\n{said}");
+            let sentence = format!(
+                "moto does not answer; install it with `pip install 'moto[server]'`. It said:\n{said}"
+            );
             return Err(io::Error::new(io::ErrorKind::NotFound, sentence));
         };
         Ok(Self { _server: server, address })

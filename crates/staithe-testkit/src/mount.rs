@@ -272,7 +272,8 @@ impl Drop for MountedDaemon {
     fn drop(&mut self) {
         /// A test that drops its daemon does not care how it ends, only that it does.
         const PATIENCE: Duration = Duration::from_secs(10);
-        let ended = self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(PATIENCE), Ok(Some(_)));
+        let ended =
+            self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(PATIENCE), Ok(Some(_)));
         if !ended || is_mounted(&self.mount_point) {
             detach(&self.mount_point);
         }
@@ -334,7 +335,10 @@ fn unescape(text: &str) -> String {
 /// With one sentence that says what is missing: a test that cannot run has not passed.
 pub fn require_fuse() {
     let device = fs::metadata("/dev/fuse").is_ok_and(|meta| meta.file_type().is_char_device());
-    assert!(device, "this test mounts a filesystem and needs /dev/fuse: load the fuse module, or add the device");
+    assert!(
+        device,
+        "this test mounts a filesystem and needs /dev/fuse: load the fuse module, or add the device"
+    );
     let root = rustix::process::geteuid().is_root();
     assert!(root, "this test mounts and detaches a filesystem and needs to run as root");
 }

@@ -187,7 +187,7 @@ fn copy_range(text: Option<&str>, meta: &ObjectMeta) -> S3Result<Range<u64>> {
     }
     if last >= meta.size {
         return Err(s3_error!(
-            InvalidRange,
+            InvalidArgument,
             "The range specified is not valid for source object of size: {}",
             meta.size
         ));
