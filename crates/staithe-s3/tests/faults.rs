@@ -1,4 +1,5 @@
 //! What the store makes of a network and a server that misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, its helpers too")]
 
 mod served;
 

@@ -1,4 +1,5 @@
 //! The conformance suite against moto, an S3 server that nobody here wrote.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, its helpers too")]
 
 mod served;
 

@@ -1,4 +1,5 @@
 //! The conformance suite against the in-process S3 server.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic, its helpers too")]
 
 mod served;
 
