@@ -31,7 +31,7 @@ impl Moto {
             )
         })?;
         let mut address = None;
-        wait_until(Duration::from_secs(60), || {
+        wait_until(Duration::from_mins(1), || {
             address = address_in(&server.stderr().text()).or_else(|| address_in(&server.stdout().text()));
             address.is_some() || matches!(server.exited(), Ok(Some(_)) | Err(_))
         });

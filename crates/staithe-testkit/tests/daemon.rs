@@ -1,5 +1,7 @@
 //! The harness of real mounts, on a daemon that is as small as one can be: a script that mounts a tmpfs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as a test does")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -63,7 +65,8 @@ fn a_panic_leaves_neither_mount_nor_process() {
     require_fuse();
     let (_keep, binary) = script(&[MOUNT, READY, DEAF]);
     let mount_point = tempfile::tempdir().unwrap();
-    let options = DaemonOptions::new(binary, "memory://").mount_point(mount_point.path());
+    let mut options = DaemonOptions::new(binary, "memory://").mount_point(mount_point.path());
+    options.exit_deadline = Duration::from_millis(300);
     let daemon = options.start().unwrap();
     let pid = daemon.pid();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {

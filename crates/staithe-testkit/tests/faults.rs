@@ -1,5 +1,7 @@
 //! Every fault does to a real connection what it says, to the requests that it is told, and to no other.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as a test does")]
+
 mod support;
 
 use std::io::ErrorKind;

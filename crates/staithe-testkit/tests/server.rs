@@ -1,5 +1,7 @@
 //! What the server says on the wire, seen without a client library between.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as a test does")]
+
 mod support;
 
 use staithe_testkit::{S3Server, Versioning};

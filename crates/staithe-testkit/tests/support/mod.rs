@@ -10,7 +10,7 @@ use std::time::Duration;
 use staithe_testkit::{S3Server, Versioning};
 
 /// A server with one bucket, `b`, that serves unsigned requests.
-pub fn open_server() -> S3Server {
+pub(crate) fn open_server() -> S3Server {
     let server = S3Server::start_blocking().unwrap();
     server.credentials().allow_anonymous(true);
     server.create_bucket("b", Versioning::Off);
@@ -19,55 +19,60 @@ pub fn open_server() -> S3Server {
 
 /// An answer, as far as it came.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
     /// The connection ended before the promised length.
-    pub is_short: bool,
+    pub(crate) is_short: bool,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The S3 error code in the body.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.element("Code")
     }
 
     /// The text of the first element of this name.
-    pub fn element(&self, name: &str) -> String {
+    pub(crate) fn element(&self, name: &str) -> String {
         let text = self.text();
         let begin = text.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
         begin.split_once(&format!("</{name}>")).map_or(String::new(), |(value, _)| value.to_owned())
     }
 }
 
-pub struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    pub fn open(server: &S3Server) -> io::Result<Self> {
+    pub(crate) fn open(server: &S3Server) -> io::Result<Self> {
         let stream = TcpStream::connect(server.address())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Self(BufReader::new(stream)))
     }
 
-    pub fn give_up_after(&self, wait: Duration) -> io::Result<()> {
+    pub(crate) fn give_up_after(&self, wait: Duration) -> io::Result<()> {
         self.0.get_ref().set_read_timeout(Some(wait))
     }
 
     /// `request` is `METHOD /path`.
-    pub fn send(&mut self, request: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    pub(crate) fn send(
+        &mut self,
+        request: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let mut head = format!("{request} HTTP/1.1\r\nhost: s3\r\ncontent-length: {}\r\n", body.len());
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+        for (name, value) in headers.iter().copied() {
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
@@ -117,14 +122,19 @@ impl Connection {
 }
 
 /// One request on a connection of its own.
-pub fn send(server: &S3Server, request: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+pub(crate) fn send(
+    server: &S3Server,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     Connection::open(server)?.send(request, headers, body)
 }
 
-pub fn get(server: &S3Server, path: &str) -> io::Result<Answer> {
+pub(crate) fn get(server: &S3Server, path: &str) -> io::Result<Answer> {
     send(server, &format!("GET {path}"), &[], b"")
 }
 
-pub fn put(server: &S3Server, path: &str, body: &[u8]) -> io::Result<Answer> {
+pub(crate) fn put(server: &S3Server, path: &str, body: &[u8]) -> io::Result<Answer> {
     send(server, &format!("PUT {path}"), &[], body)
 }
