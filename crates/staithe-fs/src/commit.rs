@@ -141,7 +141,12 @@ impl Filesystem {
     }
 
     /// After a write that failed: the version, if it had succeeded all the same.
-    pub(crate) async fn was_ours(&self, key: &Key, meta: &FileMeta, error: &StoreError) -> Result<Option<Version>> {
+    pub(crate) async fn was_ours(
+        &self,
+        key: &Key,
+        meta: &FileMeta,
+        error: &StoreError,
+    ) -> Result<Option<Version>> {
         use ErrorKind as K;
         if !matches!(error.kind(), K::VersionMismatch | K::AlreadyExists | K::NotFound) {
             return Ok(None);
@@ -201,7 +206,10 @@ impl Filesystem {
         state.validated = Some(Instant::now());
         state.meta_known = true;
         state.meta.write_id.clone_from(&job.meta.write_id);
-        let unchanged = state.staged.as_mut().is_none_or(|s| s.committed(job.generation) && s.generation() == job.generation);
+        let unchanged = state
+            .staged
+            .as_mut()
+            .is_none_or(|s| s.committed(job.generation) && s.generation() == job.generation);
         if unchanged {
             state.bytes_dirty = false;
         }
@@ -270,12 +278,18 @@ impl Filesystem {
 
     /// Copies a stored object server-side, with other attributes if `meta` says so; part by part when it is too
     /// large for one copy.
-    pub(crate) async fn copy_object(&self, from: &Remote, to: &Key, meta: Option<&FileMeta>) -> Result<Version> {
+    pub(crate) async fn copy_object(
+        &self,
+        from: &Remote,
+        to: &Key,
+        meta: Option<&FileMeta>,
+    ) -> Result<Version> {
         let capabilities = self.store.capabilities();
         if from.size > capabilities.part_size_max {
             return self.copy_in_parts(from, to, meta).await;
         }
-        let from_version = (capabilities.copy_if_match || from.version.id.is_some()).then(|| from.version.clone());
+        let from_version =
+            (capabilities.copy_if_match || from.version.id.is_some()).then(|| from.version.clone());
         let replace = meta.map(|m| self.encode(m)).transpose()?;
         let request = CopyRequest { from: from.key.clone(), from_version, to: to.clone(), replace };
         Ok(self.store.copy(request).await?.version)
@@ -290,14 +304,22 @@ impl Filesystem {
         let kept = self.store_beside(inode, &beside).await;
         match &kept {
             Ok(()) => {
-                tracing::warn!(name = &*link.name, kept_as = beside, "another client was first: both are kept");
+                tracing::warn!(
+                    name = &*link.name,
+                    kept_as = beside,
+                    "another client was first: both are kept"
+                );
                 self.names.forget(link.parent.0, &name);
                 self.supersede(inode);
                 self.drop_staged(inode);
             }
             Err(cause) => {
                 let cause = with_causes(cause);
-                tracing::error!(name = &*link.name, cause, "another client was first, and ours could not be kept beside");
+                tracing::error!(
+                    name = &*link.name,
+                    cause,
+                    "another client was first, and ours could not be kept beside"
+                );
             }
         }
         kept?;
@@ -319,7 +341,9 @@ fn is_lost_race(error: &FsError) -> bool {
 fn same_attributes(sent: &FileMeta, wanted: &FileMeta, mtime_set: bool) -> bool {
     debug_assert_eq!(sent.kind, Kind::File);
     let times = !mtime_set || (sent.mtime == wanted.mtime && sent.atime == wanted.atime);
-    times && (sent.mode, sent.uid, sent.gid) == (wanted.mode, wanted.uid, wanted.gid) && sent.xattrs == wanted.xattrs
+    times
+        && (sent.mode, sent.uid, sent.gid) == (wanted.mode, wanted.uid, wanted.gid)
+        && sent.xattrs == wanted.xattrs
 }
 
 /// An error and its causes in one line.

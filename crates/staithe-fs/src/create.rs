@@ -63,7 +63,13 @@ impl Filesystem {
         self.store_new(&directory, name, meta, Bytes::new()).await
     }
 
-    async fn store_new(&self, directory: &Inode, name: &str, mut meta: FileMeta, bytes: Bytes) -> Result<Entry> {
+    async fn store_new(
+        &self,
+        directory: &Inode,
+        name: &str,
+        mut meta: FileMeta,
+        bytes: Bytes,
+    ) -> Result<Entry> {
         let parent = directory.ino;
         let (_guard, path) = self.lock_name(parent, name).await?;
         self.refuse_taken(parent, name)?;

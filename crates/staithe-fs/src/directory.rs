@@ -116,7 +116,14 @@ impl Filesystem {
     }
 
     /// One entry as it is now; `None` if its name has gone since the listing.
-    fn item(&self, dir: &Inode, name: &str, dent: &Dent, next: u64, offered: &mut Vec<Arc<Inode>>) -> Option<DirItem> {
+    fn item(
+        &self,
+        dir: &Inode,
+        name: &str,
+        dent: &Dent,
+        next: u64,
+        offered: &mut Vec<Arc<Inode>>,
+    ) -> Option<DirItem> {
         let (dent, ttl) = match self.names.lookup(dir.ino.0, name, Instant::now()) {
             Cached::Negative(_) | Cached::AbsentByListing(_) => {
                 self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
@@ -149,7 +156,8 @@ impl Filesystem {
             }
             Progress::Start => {
                 if let Some(known) = self.names.entries(dir.ino.0, Instant::now()) {
-                    stream.entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
+                    stream.entries =
+                        known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
                     self.end_stream(dir, stream);
                     return Ok(true);
                 }
@@ -160,7 +168,8 @@ impl Filesystem {
             Progress::More(token, listing) => (Some(token), listing),
         };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
-        let request = ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
+        let request =
+            ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
         let page = self.store.list(request).await?;
         let next = page.next.clone();
         let fresh = self.merge(dir, &prefix, page);

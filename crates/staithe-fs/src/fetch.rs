@@ -56,8 +56,8 @@ impl Filesystem {
         let (size, content) = {
             let state = handle.inode.state();
             let remote = state.remote.as_ref();
-            let remote =
-                remote.ok_or_else(|| FsError::new(FsErrorKind::Stale, "there is no stored object to read"))?;
+            let remote = remote
+                .ok_or_else(|| FsError::new(FsErrorKind::Stale, "there is no stored object to read"))?;
             (remote.size, Content::Ours(state.content))
         };
         let mut slot = handle.queue.lock();
@@ -118,7 +118,8 @@ impl Filesystem {
         })?;
         learn_version(inode, &answer.meta.version);
         let found = answer.meta.version.etag;
-        let version = if found == remote.version.etag { Content::Ours(content) } else { Content::Foreign(found) };
+        let version =
+            if found == remote.version.etag { Content::Ours(content) } else { Content::Foreign(found) };
         let mut body = answer.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;

@@ -40,7 +40,8 @@ impl Filesystem {
             }
         }
         let opened = self.open_handle(&inode, mode);
-        let ready = if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
+        let ready =
+            if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
         match ready {
             Ok(()) => Ok(opened),
             Err(error) => {

@@ -90,7 +90,8 @@ impl Filesystem {
         let (tell, told) = channel();
         let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
         let now = SystemTime::now();
-        let mut root = State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
+        let mut root =
+            State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
         root.marker = Marker::Present;
         Self {
             me,

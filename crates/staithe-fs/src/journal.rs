@@ -225,7 +225,7 @@ mod tests {
         let journal = Journal::open(dir.path()).unwrap();
         let first = journal.record(&upload(1)).unwrap();
         journal.record(&upload(2)).unwrap();
-        for torn in 1..20 {
+        for torn in [1, 8, 19] {
             let (pending, _) = after(dir.path(), |log| log.truncate(log.len() - torn));
             assert_eq!(pending.unwrap(), [(first, upload(1))], "{torn} bytes short");
         }

@@ -52,8 +52,8 @@ mod upload;
 mod write;
 
 pub use api::{
-    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation, Kind,
-    Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
+    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
+    Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};

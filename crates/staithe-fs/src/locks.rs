@@ -92,7 +92,9 @@ impl PathLocks {
         let line = self.line.lock();
         let Some(at) = line.requests.iter().position(|(t, _)| *t == ticket) else { return true };
         let mine = &line.requests[at].1;
-        line.requests[..at].iter().all(|(_, theirs)| !theirs.iter().any(|t| mine.iter().any(|m| m.overlaps(t))))
+        line.requests[..at]
+            .iter()
+            .all(|(_, theirs)| !theirs.iter().any(|t| mine.iter().any(|m| m.overlaps(t))))
     }
 }
 

@@ -78,7 +78,10 @@ enum Answer {
     /// An object as a listing shows it.
     Listed(ObjectSummary),
     /// A directory; its marker's attributes where there is one and somebody asked.
-    Directory { marker: Marker, meta: Option<Box<ObjectMeta>> },
+    Directory {
+        marker: Marker,
+        meta: Option<Box<ObjectMeta>>,
+    },
 }
 
 impl Filesystem {
@@ -105,7 +108,13 @@ impl Filesystem {
     }
 
     /// The inode for a remembered name, if nothing need be asked to make it.
-    fn remembered(&self, parent: Ino, name: &str, child: Option<Arc<Inode>>, dent: &Dent) -> Option<Arc<Inode>> {
+    fn remembered(
+        &self,
+        parent: Ino,
+        name: &str,
+        child: Option<Arc<Inode>>,
+        dent: &Dent,
+    ) -> Option<Arc<Inode>> {
         if let Some(inode) = child.filter(|c| is_same(c, dent)) {
             let known = inode.state().meta_known || !self.wants_full();
             return known.then_some(inode);
@@ -179,7 +188,8 @@ impl Filesystem {
     /// over a page of other names stand between them.
     async fn ask_by_listing(&self, path: &str) -> Result<Answer> {
         let key = self.key(path)?;
-        let request = ListRequest { prefix: key.as_str().into(), delimiter: Some('/'), ..ListRequest::default() };
+        let request =
+            ListRequest { prefix: key.as_str().into(), delimiter: Some('/'), ..ListRequest::default() };
         let page = self.store.list(request).await?;
         let directory = format!("{key}/");
         let is_directory = page.prefixes.contains(&directory)
@@ -218,20 +228,31 @@ impl Filesystem {
     /// fetched so in this directory were opened afterwards (`cat *`), and not merely looked at (`ls -l`).
     fn is_worth_a_body(&self, dir: &Inode, size: u64) -> bool {
         let worth = size <= SMALL_BODY
-            && dir.eagerness.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n - 1)).is_ok();
+            && dir
+                .eagerness
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n - 1))
+                .is_ok();
         worth && self.bodies.has_room(size)
     }
 
     /// Makes an answer of the store the answer to the kernel. `None` when a change here overtook it and it
     /// should be asked for again; `last` settles for an answer that nobody caches.
-    fn settle(&self, parent: Ino, name: &str, token: &Token, answer: Answer, last: bool) -> Result<Option<Lookup>> {
+    fn settle(
+        &self,
+        parent: Ino,
+        name: &str,
+        token: &Token,
+        answer: Answer,
+        last: bool,
+    ) -> Result<Option<Lookup>> {
         let directory = self.directory(parent)?;
         let now = Instant::now();
         let entry = match dent_of(&answer) {
             Some(dent) => staithe_dentry::Entry::Positive(dent),
             None => staithe_dentry::Entry::Negative,
         };
-        let ttl = if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        let ttl =
+            if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
         let stale = self.names.insert(token, name, entry, deadline(ttl, now)).is_err();
         if stale && !last {
             return Ok(None);
@@ -274,7 +295,8 @@ impl Filesystem {
         let remote = Remote { key: object.key, version: object.version, size: object.size };
         let same = child.filter(|c| {
             let state = c.state();
-            c.kind == meta.kind && state.remote.as_ref().is_some_and(|r| r.version.etag == remote.version.etag)
+            c.kind == meta.kind
+                && state.remote.as_ref().is_some_and(|r| r.version.etag == remote.version.etag)
         });
         let inode = match same {
             Some(inode) => {
@@ -309,7 +331,8 @@ impl Filesystem {
         marker: Marker,
         object: Option<&ObjectMeta>,
     ) -> Arc<Inode> {
-        let decoded = object.map(|o| FileMeta { kind: Kind::Directory, ..FileMeta::decode(o, &self.defaults()) });
+        let decoded =
+            object.map(|o| FileMeta { kind: Kind::Directory, ..FileMeta::decode(o, &self.defaults()) });
         if let Some(inode) = child.filter(|c| c.is_dir()) {
             let mut state = inode.state();
             if let Some(meta) = decoded {
@@ -325,7 +348,8 @@ impl Filesystem {
             return inode;
         }
         let c = &self.config;
-        let meta = decoded.unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
+        let meta = decoded
+            .unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
         let mut state = State::new(Some(link), meta);
         state.marker = marker;
         self.inodes.insert(state).0
@@ -337,7 +361,8 @@ impl Filesystem {
         match dent {
             Dent::Directory { marker } => {
                 let at = marker.unwrap_or_else(SystemTime::now);
-                let mut state = State::new(Some(link), FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, at));
+                let mut state =
+                    State::new(Some(link), FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, at));
                 state.marker = if marker.is_some() { Marker::Present } else { Marker::Unknown };
                 Some(state)
             }
@@ -368,7 +393,8 @@ impl Filesystem {
     pub(crate) async fn revalidate(&self, inode: &Arc<Inode>) -> Result<()> {
         let (key, etag) = {
             let state = inode.state();
-            let fresh = self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
+            let fresh =
+                self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
             match &state.remote {
                 Some(remote) if !fresh && !state.is_local() => {
                     (remote.key.clone(), remote.version.etag.clone())
@@ -435,7 +461,9 @@ fn dent_of(answer: &Answer) -> Option<Dent> {
             kind: None,
         }),
         Answer::Listed(o) => Some(Dent::from(o)),
-        Answer::Directory { meta, .. } => Some(Dent::Directory { marker: meta.as_ref().map(|m| m.last_modified) }),
+        Answer::Directory { meta, .. } => {
+            Some(Dent::Directory { marker: meta.as_ref().map(|m| m.last_modified) })
+        }
     }
 }
 
@@ -453,4 +481,3 @@ pub(crate) fn deadline(ttl: Ttl, now: Instant) -> staithe_dentry::Deadline {
     };
     ttl.deadline(now)
 }
-

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, Key, ListPage,
-    ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber, PartReceipt, Payload,
-    PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo, Written,
+    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, Key,
+    ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
+    PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
+    Written,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -100,7 +101,13 @@ impl ObjectStore for Patient {
         patiently!(self, self.inner.list(request.clone()))
     }
 
-    async fn put(&self, key: &Key, body: Payload, new: NewObject, condition: PutCondition) -> Result<Written> {
+    async fn put(
+        &self,
+        key: &Key,
+        body: Payload,
+        new: NewObject,
+        condition: PutCondition,
+    ) -> Result<Written> {
         patiently!(self, self.inner.put(key, body.clone(), new.clone(), condition.clone()))
     }
 
@@ -108,7 +115,12 @@ impl ObjectStore for Patient {
         patiently!(self, self.inner.create_multipart(key, new.clone()))
     }
 
-    async fn upload_part(&self, upload: &MultipartUpload, number: PartNumber, body: Payload) -> Result<PartReceipt> {
+    async fn upload_part(
+        &self,
+        upload: &MultipartUpload,
+        number: PartNumber,
+        body: Payload,
+    ) -> Result<PartReceipt> {
         patiently!(self, self.inner.upload_part(upload, number, body.clone()))
     }
 

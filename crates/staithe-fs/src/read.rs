@@ -109,8 +109,8 @@ impl Filesystem {
                 return Ok(());
             }
             let pieces = missing.into_iter().flat_map(|r| pieces(r, BRING_IN_AT_ONCE));
-            let mut fetches =
-                futures::stream::iter(pieces.map(|p| self.bring_in_piece(inode, p))).buffer_unordered(BRING_IN_PARALLEL);
+            let mut fetches = futures::stream::iter(pieces.map(|p| self.bring_in_piece(inode, p)))
+                .buffer_unordered(BRING_IN_PARALLEL);
             while let Some(done) = fetches.next().await {
                 done?;
             }
@@ -143,8 +143,11 @@ impl Filesystem {
         range: Range<u64>,
     ) -> std::result::Result<u64, (u64, FsError)> {
         let mut at = range.start;
-        let request =
-            GetRequest { key: remote.key.clone(), range: Some(range.clone()), version: Some(remote.version.clone()) };
+        let request = GetRequest {
+            key: remote.key.clone(),
+            range: Some(range.clone()),
+            version: Some(remote.version.clone()),
+        };
         let mut body = self.store.get(request).await.map_err(|e| (at, e.into()))?.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| (at, FsError::from(e)))?;
@@ -169,7 +172,8 @@ impl Filesystem {
         error: FsError,
         backoff: &mut Backoff,
     ) -> Result<()> {
-        let store_error = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<staithe_store::StoreError>());
+        let store_error =
+            std::error::Error::source(&error).and_then(|s| s.downcast_ref::<staithe_store::StoreError>());
         if matches!(error.kind(), FsErrorKind::Stale | FsErrorKind::NotFound) {
             if inode.state().remote.as_ref() != Some(tried) {
                 // Renamed or stored anew meanwhile: the same content has another place.

@@ -41,7 +41,11 @@ impl Filesystem {
                     self.forget_intent(id).await;
                 }
                 Err(error) => {
-                    tracing::warn!(intent = text, error = with_causes(&error), "cannot be finished yet; kept");
+                    tracing::warn!(
+                        intent = text,
+                        error = with_causes(&error),
+                        "cannot be finished yet; kept"
+                    );
                     kept.extend(staging);
                 }
             }
@@ -63,7 +67,11 @@ impl Filesystem {
                 let path = path.ok_or_else(|| {
                     FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
                 })?;
-                let base = base.map(|version| Remote { key: key.clone(), version, size: state.base_size.unwrap_or(0) });
+                let base = base.map(|version| Remote {
+                    key: key.clone(),
+                    version,
+                    size: state.base_size.unwrap_or(0),
+                });
                 let inode = self.revive(path, base, meta, file);
                 let stored = self.commit(&inode).await;
                 if stored.is_ok() {
@@ -126,7 +134,11 @@ impl Filesystem {
                 Ok(Some(path)) => report.kept.push(path),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(ino = inode.ino.0, error = with_causes(&error), "unstored bytes could not be kept");
+                    tracing::error!(
+                        ino = inode.ino.0,
+                        error = with_causes(&error),
+                        "unstored bytes could not be kept"
+                    );
                     report.kept.push(format!("inode {}", inode.ino.0));
                 }
             }

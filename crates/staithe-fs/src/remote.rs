@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use staithe_store::{
-    ErrorKind, GetRequest, HeadRequest, Key, ListRequest, NewObject, ObjectMeta, Payload, PutCondition, StoreError,
+    ErrorKind, GetRequest, HeadRequest, Key, ListRequest, NewObject, ObjectMeta, Payload, PutCondition,
+    StoreError,
 };
 
 use crate::api::{Ino, Kind};
@@ -45,8 +46,9 @@ impl Filesystem {
     /// # Errors
     /// `NameTooLong` over 1,024 bytes.
     pub(crate) fn key(&self, path: &str) -> Result<Key> {
-        Key::new(format!("{}{path}", self.config.prefix))
-            .map_err(|e| FsError::caused(FsErrorKind::NameTooLong, format!("{path:?} makes no object key"), e))
+        Key::new(format!("{}{path}", self.config.prefix)).map_err(|e| {
+            FsError::caused(FsErrorKind::NameTooLong, format!("{path:?} makes no object key"), e)
+        })
     }
 
     /// The key of the marker of the directory at `path`; `None` for the root, which has none.
@@ -99,7 +101,11 @@ impl Filesystem {
     }
 
     /// Whether any key lies below the directory at `path`; the first one or two of them.
-    pub(crate) async fn first_below(&self, path: &str, max_keys: u16) -> Result<staithe_store::ListPage, StoreError> {
+    pub(crate) async fn first_below(
+        &self,
+        path: &str,
+        max_keys: u16,
+    ) -> Result<staithe_store::ListPage, StoreError> {
         let prefix = self.prefix_below(path);
         self.store.list(ListRequest { prefix, max_keys: Some(max_keys), ..ListRequest::default() }).await
     }
@@ -108,7 +114,12 @@ impl Filesystem {
     ///
     /// # Errors
     /// `AlreadyExists` when `condition` asks for a new one.
-    pub(crate) async fn put_marker(&self, path: &str, meta: &FileMeta, condition: PutCondition) -> Result<()> {
+    pub(crate) async fn put_marker(
+        &self,
+        path: &str,
+        meta: &FileMeta,
+        condition: PutCondition,
+    ) -> Result<()> {
         let Some(key) = self.marker_key(path)? else { return Ok(()) };
         let new = self.encode(meta)?;
         let condition = match condition {

@@ -139,7 +139,12 @@ impl Filesystem {
     }
 
     /// Fails unless the directory at `path` has nothing in it, here or in the store.
-    pub(crate) async fn refuse_children(&self, directory: Option<&Inode>, path: &str, name: &str) -> Result<()> {
+    pub(crate) async fn refuse_children(
+        &self,
+        directory: Option<&Inode>,
+        path: &str,
+        name: &str,
+    ) -> Result<()> {
         let not_empty = || FsError::new(FsErrorKind::NotEmpty, format!("directory {name:?} is not empty"));
         if let Some(directory) = directory {
             if self.inodes.children(directory.ino).iter().any(|(_, c)| c.state().is_local()) {

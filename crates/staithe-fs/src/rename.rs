@@ -28,12 +28,22 @@ impl Filesystem {
     /// # Errors
     /// `NotFound`, `Exists`, `NotEmpty`, `IsDirectory`, `NotDirectory`, `Invalid` (a directory into itself, and an
     /// exchange: a store has no atomic one), `Stale`, `ReadOnly`, the store's errors.
-    pub async fn rename(&self, parent: Ino, name: &str, to_parent: Ino, to_name: &str, mode: RenameMode) -> Result<()> {
+    pub async fn rename(
+        &self,
+        parent: Ino,
+        name: &str,
+        to_parent: Ino,
+        to_name: &str,
+        mode: RenameMode,
+    ) -> Result<()> {
         check_name(name)?;
         check_name(to_name)?;
         self.writable()?;
         if mode == RenameMode::Exchange {
-            return Err(FsError::new(FsErrorKind::Invalid, "an object store cannot exchange two names at once"));
+            return Err(FsError::new(
+                FsErrorKind::Invalid,
+                "an object store cannot exchange two names at once",
+            ));
         }
         let (from, to) = (End { parent, name }, End { parent: to_parent, name: to_name });
         let source = self.known(from).await?;
@@ -159,7 +169,10 @@ impl Filesystem {
         match self.store.delete(delete).await {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::VersionMismatch => {
-                tracing::warn!(path = from_path, "replaced in the store while it was renamed: the new one stays");
+                tracing::warn!(
+                    path = from_path,
+                    "replaced in the store while it was renamed: the new one stays"
+                );
             }
             Err(error) => {
                 // Both names stand; the old one is still what this inode is.

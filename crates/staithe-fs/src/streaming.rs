@@ -108,7 +108,11 @@ impl Filesystem {
     }
 
     /// Commits a file whose parts were uploaded ahead: sends what is missing, and completes.
-    pub(crate) async fn finish_streaming(&self, inode: &Arc<Inode>, streaming: Streaming) -> Result<(Job, Outcome)> {
+    pub(crate) async fn finish_streaming(
+        &self,
+        inode: &Arc<Inode>,
+        streaming: Streaming,
+    ) -> Result<(Job, Outcome)> {
         let shared = streaming.stop().await;
         let begun = {
             let parts = shared.parts.lock();

@@ -126,7 +126,9 @@ impl InodeTable {
     /// Takes `count` kernel references back, and lets the inode go if nobody needs it.
     pub(crate) fn forget(&self, ino: Ino, count: u64) {
         let Ok(inode) = self.get(ino) else { return };
-        let before = inode.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some(n.saturating_sub(count)));
+        let before = inode
+            .lookups
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| Some(n.saturating_sub(count)));
         if before.is_ok_and(|n| n <= count) {
             self.let_go(&inode);
         }

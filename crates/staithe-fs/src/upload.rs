@@ -58,12 +58,18 @@ impl Filesystem {
     pub(crate) async fn abort_upload(&self, known: &KnownUpload) {
         match self.store.abort_multipart(&known.upload).await {
             Ok(()) => self.forget_intent(known.intent).await,
-            Err(error) => tracing::warn!(key = %known.upload.key, %error, "an upload could not be aborted yet"),
+            Err(error) => {
+                tracing::warn!(key = %known.upload.key, %error, "an upload could not be aborted yet")
+            }
         }
     }
 
     /// Sends a planned upload: local parts from the staging file, clean ones by the store's own copy.
-    pub(crate) async fn send_parts(&self, inode: &Arc<Inode>, parts: Vec<PlannedPart>) -> Result<(Job, Outcome)> {
+    pub(crate) async fn send_parts(
+        &self,
+        inode: &Arc<Inode>,
+        parts: Vec<PlannedPart>,
+    ) -> Result<(Job, Outcome)> {
         let key = self.key(&self.inodes.path(inode.ino)?)?;
         let job = Self::begin(&mut inode.state())?;
         if parts.last().is_none_or(|p| p.range.end != job.size) {
@@ -89,9 +95,10 @@ impl Filesystem {
         part: PlannedPart,
     ) -> Result<PartReceipt> {
         match (part.from, &job.base) {
-            (PartSource::Base, Some(base)) => {
-                Ok(self.store.upload_part_copy(upload, part.number, &base.key, &base.version, part.range).await?)
-            }
+            (PartSource::Base, Some(base)) => Ok(self
+                .store
+                .upload_part_copy(upload, part.number, &base.key, &base.version, part.range)
+                .await?),
             _ => self.send_local(inode, upload, part.number, part.range).await,
         }
     }
@@ -179,14 +186,17 @@ impl Filesystem {
         let empty = rangemap::RangeSet::from_iter([0..job.size.max(1)]);
         match self.layout().plan(job.size, None, &empty)? {
             crate::layout::UploadPlan::Whole => {
-                let bytes = inode.state().staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;
+                let bytes =
+                    inode.state().staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;
                 let new = self.encode(&job.meta)?;
                 self.store.put(&key, bytes.unwrap_or_default().into(), new, PutCondition::Always).await?;
             }
             crate::layout::UploadPlan::Parts(parts) => {
                 let known = self.begin_upload(&key, &job.meta).await?;
-                let sends = parts.into_iter().map(|p| self.send_local(inode, &known.upload, p.number, p.range));
-                let sent: Result<Vec<_>> = futures::stream::iter(sends).buffered(PARTS_AT_ONCE).try_collect().await;
+                let sends =
+                    parts.into_iter().map(|p| self.send_local(inode, &known.upload, p.number, p.range));
+                let sent: Result<Vec<_>> =
+                    futures::stream::iter(sends).buffered(PARTS_AT_ONCE).try_collect().await;
                 match sent {
                     Ok(receipts) => {
                         self.complete_known(&known, &receipts, &job.meta, PutCondition::Always).await?;
@@ -202,7 +212,12 @@ impl Filesystem {
     }
 
     /// Copies an object that is too large for one request.
-    pub(crate) async fn copy_in_parts(&self, from: &Remote, to: &Key, meta: Option<&FileMeta>) -> Result<Version> {
+    pub(crate) async fn copy_in_parts(
+        &self,
+        from: &Remote,
+        to: &Key,
+        meta: Option<&FileMeta>,
+    ) -> Result<Version> {
         let meta = match meta {
             Some(meta) => meta.clone(),
             None => self.meta_of(from).await?,
@@ -218,7 +233,8 @@ impl Filesystem {
                 Ok(store.upload_part_copy(upload, number, &from.key, &from.version, range).await?)
             }
         });
-        let copied: Result<Vec<_>> = futures::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
+        let copied: Result<Vec<_>> =
+            futures::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
         match copied {
             Ok(receipts) => {
                 Ok(self.complete_known(&known, &receipts, &meta, PutCondition::Always).await?.version)
@@ -252,7 +268,9 @@ impl Filesystem {
 }
 
 /// Runs a short piece of local I/O off the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "local I/O did not finish", e))?

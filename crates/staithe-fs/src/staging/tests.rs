@@ -90,6 +90,25 @@ fn a_change_during_a_commit_stays_dirty() {
 }
 
 #[test]
+fn what_was_committed_from_here_is_never_fetched() {
+    let dir = TempDir::new().unwrap();
+    let mut staged = Staged::over(dir.path(), "f", 20).unwrap();
+    staged.write(90, b"tail").unwrap();
+    let generation = staged.begin_commit();
+    assert!(staged.committed(generation));
+    assert_eq!(staged.missing(0..94), [0..20]);
+}
+
+#[test]
+fn a_record_that_forgot_the_zeros_behind_the_base_is_completed() {
+    let dir = TempDir::new().unwrap();
+    let mut staged = Staged::create(dir.path(), "f").unwrap();
+    staged.truncate(10).unwrap();
+    let state = StagedState { dirty: RangeSet::new(), ..staged.state() };
+    assert_eq!(ranges(Staged::reopen(dir.path(), "f", &state).unwrap().dirty()), [0..10]);
+}
+
+#[test]
 fn an_answer_to_an_earlier_commit_changes_nothing() {
     let dir = TempDir::new().unwrap();
     let mut staged = Staged::create(dir.path(), "f").unwrap();
@@ -264,6 +283,7 @@ impl Model {
     fn check(&self, staged: &Staged) -> Result<(), TestCaseError> {
         prop_assert_eq!(staged.size(), self.content.len() as u64);
         prop_assert_eq!(staged.disk_file().len().unwrap(), staged.size());
+        prop_assert!(staged.local_bytes() <= staged.size());
         prop_assert_eq!(staged.base_size(), self.base.as_ref().map(|base| base.len() as u64));
         let base = self.base.as_deref().unwrap_or_default();
         for (at, byte) in self.content.iter().enumerate() {
