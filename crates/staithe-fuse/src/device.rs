@@ -54,7 +54,10 @@ fn mount_directly(path: &Path, config: &FuseConfig) -> io::Result<OwnedFd> {
 }
 
 /// Unmounts, if nothing uses the mount.
-pub(crate) fn unmount(path: &Path) -> Result<(), MountError> {
+///
+/// # Errors
+/// [`MountErrorKind::Busy`] if something does; not permitted, or not mounted.
+pub fn unmount(path: &Path) -> Result<(), MountError> {
     take_down(path, UnmountFlags::empty())
 }
 

@@ -46,6 +46,7 @@ mod subject;
 mod xattr;
 
 pub use config::FuseConfig;
+pub use device::unmount;
 pub use error::{MountError, MountErrorKind};
 pub use mount::{FuseMount, Unmounted};
 pub use mounts::{FS_TYPE, MountEntry, mounts};

@@ -1,2 +1,63 @@
-//! Mount an object-store bucket as a local filesystem that stays correct when the world changes underneath it
-fn main() {}
+//! `staithe`: mount an object-store bucket as a local filesystem that stays correct when the world changes
+//! underneath it.
+//!
+//! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
+//! a mount). `background` detaches it, `registry` lets `umount` find it, `doctor` looks before anybody mounts.
+//! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
+
+mod background;
+mod daemon;
+mod doctor;
+mod failure;
+mod options;
+mod places;
+mod registry;
+mod settings;
+mod source;
+mod survey;
+mod telemetry;
+mod umount;
+
+use std::process::ExitCode;
+
+use failure::Failure;
+use options::Command;
+
+fn main() -> ExitCode {
+    let command = match options::parse() {
+        Ok(Some(command)) => command,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(failure) => return failure.tell(),
+    };
+    match run(command) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Mount(options) => {
+            let settings = settings::Settings::check(*options)?;
+            if settings.background {
+                return background::start(&settings);
+            }
+            if settings.detached {
+                return background::be_detached(settings);
+            }
+            daemon::run(settings)
+        }
+        Command::Umount(options) => umount::run(&options),
+        Command::Doctor(options) => doctor::run(options),
+        Command::Status(_)
+        | Command::Top(_)
+        | Command::Sync(_)
+        | Command::Jobs(_)
+        | Command::Warm(_)
+        | Command::Reload(_)
+        | Command::Verify(_)
+        | Command::Snapshot(_) => {
+            Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `--background`: the same program again, detached, with a pipe on which it says that it is ready.
+//!
+//! A fork of a process with threads is unsafe, so the daemon is a new process. Its standard output is the pipe and
+//! carries one line: `ready: ...`, or the sentence it failed with. Its log goes into the state directory.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Command, Stdio};
+
+use crate::failure::{DONE, FAILED, Failure};
+use crate::settings::Settings;
+use crate::{daemon, places};
+
+const LOG: &str = "daemon.log";
+
+/// Starts the daemon, and returns when it is ready.
+///
+/// # Errors
+/// The daemon's own sentence and exit code, if it could not start.
+pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
+    let dir = &settings.fs.state_dir;
+    let unusable = |e| Failure::caused(format!("the state directory {} cannot be used", dir.display()), &e);
+    places::create_private(dir).map_err(unusable)?;
+    let log =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(LOG)).map_err(unusable)?;
+    let program = std::env::current_exe().map_err(|e| Failure::caused("this program cannot be found", &e))?;
+    let mut daemon = Command::new(program)
+        .args(std::env::args_os().skip(1).filter(|argument| argument != "--background"))
+        .arg("--detached")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(|e| Failure::caused("the daemon cannot be started", &e))?;
+    let mut line = String::new();
+    if let Some(output) = daemon.stdout.take() {
+        let read = BufReader::new(output).read_line(&mut line);
+        read.map_err(|e| Failure::caused("the daemon cannot be heard", &e))?;
+    }
+    let line = line.trim_end();
+    if line.starts_with("ready: ") {
+        // Nobody may be listening; the mount is there all the same.
+        let _ = writeln!(std::io::stdout(), "{line}");
+        return Ok(DONE);
+    }
+    let status = daemon.wait().map_err(|e| Failure::caused("the daemon cannot be awaited", &e))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != DONE);
+    let sentence = match line.strip_prefix("staithe: ") {
+        Some(sentence) => sentence.to_owned(),
+        None => format!("the daemon ended ({status}) before it was ready; see {}", dir.join(LOG).display()),
+    };
+    Err(Failure { code: code.unwrap_or(FAILED), sentence })
+}
+
+/// Leaves the terminal and the working directory of who started us, and runs.
+///
+/// # Errors
+/// As [`daemon::run`]; the sentence has been sent to the parent too.
+pub(crate) fn be_detached(settings: Settings) -> Result<u8, Failure> {
+    // Fails only for the leader of a process group, which a child is not.
+    let _ = rustix::process::setsid();
+    let outcome = std::env::set_current_dir("/")
+        .map_err(|e| Failure::caused("the working directory cannot be left", &e))
+        .and_then(|()| daemon::run(settings));
+    if let Err(failure) = &outcome {
+        // The parent may have been ended meanwhile.
+        let _ = writeln!(std::io::stdout(), "{failure}");
+    }
+    outcome
+}

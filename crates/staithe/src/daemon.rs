@@ -1,0 +1,137 @@
+//! The life of a mount: open, mount, serve, drain, in this order and back.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use staithe_fs::Filesystem;
+use staithe_fuse::FuseMount;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::failure::{DONE, Failure, KEPT, chain};
+use crate::registry::{Entry, Record};
+use crate::settings::Settings;
+use crate::{source, telemetry};
+
+/// What is left for storing when users of the mount took all of the drain deadline to leave.
+const LEAST_DRAIN: Duration = Duration::from_secs(1);
+/// How long leftover tasks may hold up the exit.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Mounts, and serves until it is unmounted or told to end. Returns the exit code.
+///
+/// # Errors
+/// One sentence if it could not start.
+pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
+    telemetry::start(settings.log_format, settings.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("staithe")
+        .build()
+        .map_err(|e| Failure::caused("the runtime cannot start", &e))?;
+    let (code, entry) = runtime.block_on(live(settings))?;
+    runtime.shutdown_timeout(LAST_WAIT);
+    // The gate opens last: whoever waits may mount again at once.
+    if let Some(mut entry) = entry
+        && let Err(error) = entry.finish(code)
+    {
+        tracing::warn!(%error, "the exit code could not be left for `staithe umount`");
+    }
+    Ok(code)
+}
+
+/// The signals that end a daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|e| Failure::caused("signals cannot be received", &e));
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
+    let mut signals = Signals::new()?;
+    let (fs, mount) = tokio::select! {
+        started = start(&settings) => started?,
+        name = signals.next() => return Err(Failure::failed(format!("{name} came before the mount was ready"))),
+    };
+    let entry = register(&settings, &mount);
+    ready(&settings, &mount);
+    tokio::select! {
+        () = mount.ended() => tracing::info!("unmounted from outside"),
+        name = signals.next() => tracing::info!(signal = name, "asked to end"),
+    }
+    Ok((end(&settings, &fs, &mount).await, entry))
+}
+
+async fn start(settings: &Settings) -> Result<(Arc<Filesystem>, FuseMount), Failure> {
+    let cannot =
+        |error: &dyn std::error::Error| Failure::caused(format!("cannot mount {}", settings.name), error);
+    let may_write = !settings.fs.read_only;
+    let store = source::open(&settings.source, &settings.store, may_write).await.map_err(|e| cannot(&e))?;
+    let fs = Filesystem::open(store, settings.fs.clone()).await.map_err(|e| cannot(&e))?;
+    let (serving, fuse, runtime) = (Arc::clone(&fs), settings.fuse.clone(), Handle::current());
+    let mounting = tokio::task::spawn_blocking(move || FuseMount::mount(serving, runtime, &fuse));
+    let mount = mounting.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
+    Ok((fs, mount))
+}
+
+fn register(settings: &Settings, mount: &FuseMount) -> Option<Entry> {
+    let record = Record {
+        pid: std::process::id(),
+        source: settings.name.clone(),
+        mountpoint: mount.mountpoint().to_owned(),
+        state_dir: settings.fs.state_dir.clone(),
+        exit_code: None,
+    };
+    let created = Entry::create(record);
+    if let Err(error) = &created {
+        tracing::warn!(%error, "`staithe umount` will not find this daemon, and not wait for it");
+    }
+    created.ok()
+}
+
+fn ready(settings: &Settings, mount: &FuseMount) {
+    let mountpoint = mount.mountpoint().display();
+    tracing::info!(source = settings.name, %mountpoint, "ready");
+    // Nobody may be listening; that is no reason to unmount.
+    let _ = writeln!(std::io::stdout(), "ready: {} on {mountpoint}", settings.name);
+}
+
+/// Ends a mount: no new changes, then no new users, then everything into the store.
+async fn end(settings: &Settings, fs: &Filesystem, mount: &FuseMount) -> u8 {
+    let until = Instant::now() + settings.drain_deadline;
+    fs.begin_draining();
+    match mount.unmount(settings.drain_deadline).await {
+        Ok(how) => tracing::info!(?how, "unmounted"),
+        // What is dirty is stored all the same; the kernel cuts the mount off when the process ends.
+        Err(error) => tracing::error!(error = chain(&error), "cannot unmount"),
+    }
+    let report = fs.drain((until - Instant::now()).max(LEAST_DRAIN)).await;
+    if report.kept.is_empty() {
+        tracing::info!("everything is stored");
+        return DONE;
+    }
+    for path in &report.kept {
+        tracing::warn!(path, "kept in the state directory");
+    }
+    tracing::warn!(
+        files = report.kept.len(),
+        state_dir = %settings.fs.state_dir.display(),
+        "not everything is stored; mount again to finish"
+    );
+    KEPT
+}

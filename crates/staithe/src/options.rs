@@ -1,0 +1,301 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure::Failure;
+
+#[derive(Debug, Parser)]
+#[command(name = "staithe", version, about = "Mount an object-store bucket as a local filesystem", long_about = None)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount SOURCE on MOUNTPOINT; runs until it is unmounted
+    Mount(Box<MountOptions>),
+    /// Unmount, and wait until everything is stored
+    Umount(UmountOptions),
+    /// Check FUSE, permissions, credentials, and what the store supports
+    Doctor(DoctorOptions),
+    #[command(hide = true)]
+    Status(Rest),
+    #[command(hide = true)]
+    Top(Rest),
+    #[command(hide = true)]
+    Sync(Rest),
+    #[command(hide = true)]
+    Jobs(Rest),
+    #[command(hide = true)]
+    Warm(Rest),
+    #[command(hide = true)]
+    Reload(Rest),
+    #[command(hide = true)]
+    Verify(Rest),
+    #[command(hide = true)]
+    Snapshot(Rest),
+}
+
+impl Command {
+    /// The word for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Mount(_) => "mount",
+            Self::Umount(_) => "umount",
+            Self::Doctor(_) => "doctor",
+            Self::Status(_) => "status",
+            Self::Top(_) => "top",
+            Self::Sync(_) => "sync",
+            Self::Jobs(_) => "jobs",
+            Self::Warm(_) => "warm",
+            Self::Reload(_) => "reload",
+            Self::Verify(_) => "verify",
+            Self::Snapshot(_) => "snapshot",
+        }
+    }
+}
+
+/// Whatever follows a command that is refused anyway.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountOptions {
+    /// s3://bucket[/prefix], file:///directory or memory://
+    pub(crate) source: String,
+    /// An empty directory
+    pub(crate) mountpoint: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
+    /// Where a close returns: when the store has the file, or when the local journal does
+    #[arg(long, value_name = "MODE", default_value = "through")]
+    pub(crate) write_mode: WriteMode,
+    /// What becomes of a commit that lost a race with another client
+    #[arg(long, value_name = "HOW", default_value = "keep-both")]
+    pub(crate) on_conflict: Conflict,
+    /// Where bytes are kept that the store does not have yet
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// How log lines look, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Which log lines are written
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: LogLevel,
+    /// Return when the mount is ready
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Set on the process that --background starts
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+    #[command(flatten)]
+    pub(crate) not_yet: NotYet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreOptions {
+    /// The S3 server
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The region to sign for
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The profile of the AWS configuration files
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// The bucket in the path instead of the host name (default with an endpoint)
+    #[arg(long)]
+    pub(crate) path_style: bool,
+    /// Send requests without a signature, for public buckets
+    #[arg(long)]
+    pub(crate) no_sign_request: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccessOptions {
+    /// Refuse every change
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Let other users in
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// Owner of what names none [default: yours]
+    #[arg(long, value_name = "ID")]
+    pub(crate) uid: Option<u32>,
+    /// Group of what names none [default: yours]
+    #[arg(long, value_name = "ID")]
+    pub(crate) gid: Option<u32>,
+    /// Mode of files that name none, in octal
+    #[arg(long, value_name = "MODE", default_value = "644")]
+    pub(crate) file_mode: String,
+    /// Mode of directories that name none, in octal
+    #[arg(long, value_name = "MODE", default_value = "755")]
+    pub(crate) dir_mode: String,
+    /// Where attributes come from [default: full, or listing with --read-only]
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) attributes: Option<AttributesFrom>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitOptions {
+    /// For how long names and attributes are believed: a duration, 0 or forever
+    #[arg(long, value_name = "DUR", default_value = "1s")]
+    pub(crate) metadata_ttl: String,
+    /// The same for names that are absent [default: as --metadata-ttl]
+    #[arg(long, value_name = "DUR")]
+    pub(crate) negative_ttl: Option<String>,
+    /// Memory for read-ahead and small bodies
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    pub(crate) memory_limit: String,
+    /// How long one operation may wait for the store
+    #[arg(long, value_name = "DUR", default_value = "60s")]
+    pub(crate) op_deadline: String,
+    /// How long unmounting may wait for what is not stored yet
+    #[arg(long, value_name = "DUR", default_value = "30s")]
+    pub(crate) drain_deadline: String,
+}
+
+/// Options of the contract that this version does not have; known, so that they can be refused by name.
+#[derive(Debug, Args)]
+pub(crate) struct NotYet {
+    #[arg(long, hide = true)]
+    cache_dir: Option<OsString>,
+    #[arg(long, hide = true)]
+    cache_size: Option<OsString>,
+    #[arg(long, hide = true)]
+    on_volume_gone: Option<OsString>,
+    #[arg(long, hide = true)]
+    snapshot: Option<OsString>,
+    #[arg(long, hide = true)]
+    audit_log: Option<OsString>,
+    #[arg(long, hide = true)]
+    metrics: Option<OsString>,
+}
+
+impl NotYet {
+    /// The first one that was given.
+    pub(crate) fn first(&self) -> Option<&'static str> {
+        [
+            ("--cache-dir", &self.cache_dir),
+            ("--cache-size", &self.cache_size),
+            ("--on-volume-gone", &self.on_volume_gone),
+            ("--snapshot", &self.snapshot),
+            ("--audit-log", &self.audit_log),
+            ("--metrics", &self.metrics),
+        ]
+        .into_iter()
+        .find_map(|(name, value)| value.as_ref().map(|_| name))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UmountOptions {
+    /// Where it is mounted
+    pub(crate) mountpoint: PathBuf,
+    /// Store everything first (with --write-mode through that is always so)
+    #[arg(long)]
+    pub(crate) flush: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// s3://bucket[/prefix], file:///directory or memory://
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttributesFrom {
+    Full,
+    Listing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WriteMode {
+    Through,
+    Back,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Conflict {
+    KeepBoth,
+    Overwrite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Reads the command line; `None` if it asked for help or the version, which is printed.
+pub(crate) fn parse() -> Result<Option<Command>, Failure> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli.command)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A closed standard output is no reason to fail.
+            let _ = error.print();
+            Ok(None)
+        }
+        Err(error) => Err(Failure::usage(sentence(&error))),
+    }
+}
+
+/// The parser's complaint as one sentence: what comes before its hints.
+fn sentence(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command was given; `staithe --help` lists them".to_owned();
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|l| !l.starts_with("Usage:"));
+    let lines =
+        lines.filter(|l| !l.is_empty() && !l.starts_with("tip:") && !l.starts_with("For more information"));
+    let sentence = lines.collect::<Vec<_>>().join(" ");
+    sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_complaint_is_one_line() {
+        let error = Cli::try_parse_from(["staithe", "mount", "memory://"]).unwrap_err();
+        let sentence = sentence(&error);
+        assert!(sentence.contains("<MOUNTPOINT>") && !sentence.contains('\n'), "{sentence}");
+        assert!(!sentence.starts_with("error:"), "{sentence}");
+    }
+}

@@ -1,0 +1,250 @@
+//! The command line, checked: everything that can be wrong without asking the store is found here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use rustix::process::{getegid, geteuid};
+use staithe_fs::{AttributeSource, FsConfig, OnConflict, Ttl};
+use staithe_fuse::FuseConfig;
+
+use crate::failure::Failure;
+use crate::options::{
+    AccessOptions, AttributesFrom, Conflict, LimitOptions, LogFormat, LogLevel, MountOptions, StoreOptions,
+    WriteMode,
+};
+use crate::places;
+use crate::source::Source;
+
+/// A request's last resort is this much later than the filesystem's own deadline.
+const GRACE: Duration = Duration::from_secs(5);
+/// Below this, not even one part of an upload fits.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+/// All that a mount needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The source as it was given.
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    pub(crate) store: StoreOptions,
+    pub(crate) fs: FsConfig,
+    pub(crate) fuse: FuseConfig,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_level: LogLevel,
+    pub(crate) background: bool,
+    pub(crate) detached: bool,
+}
+
+impl Settings {
+    /// Checks the options of `staithe mount`.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub(crate) fn check(options: MountOptions) -> Result<Self, Failure> {
+        if let Some(option) = options.not_yet.first() {
+            return Err(Failure::usage(format!("{option} is not available in this version")));
+        }
+        if options.write_mode == WriteMode::Back {
+            return Err(Failure::usage(
+                "--write-mode back is not available in this version; leave it at `through`",
+            ));
+        }
+        let source = Source::parse(&options.source).map_err(Failure::usage)?;
+        check_store(&source, &options.store)?;
+        let mountpoint = places::full_path(&options.mountpoint);
+        if let Some(directory) = source.directory() {
+            check_apart(&places::full_path(directory), &mountpoint)?;
+        }
+        let state_dir = match &options.state_dir {
+            Some(dir) => places::full_path(dir),
+            None => places::state_dir(&default_home()?, &options.source, &mountpoint),
+        };
+        let (limits, drain_deadline) = Limits::check(&options.limits)?;
+        let mut fuse = FuseConfig::new(mountpoint, &options.source);
+        fuse.allow_other = options.access.allow_other;
+        fuse.read_only = options.access.read_only;
+        fuse.deadline = limits.op_deadline.saturating_add(GRACE);
+        Ok(Self {
+            fs: filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?,
+            fuse,
+            name: options.source,
+            source,
+            store: options.store,
+            drain_deadline,
+            log_format: options.log_format,
+            log_level: options.log_level,
+            background: options.background,
+            detached: options.detached,
+        })
+    }
+}
+
+/// Refuses store options that the source has no use for, and an endpoint that is none.
+pub(crate) fn check_store(source: &Source, options: &StoreOptions) -> Result<(), Failure> {
+    if let Some(url) = &options.endpoint_url
+        && !(url.starts_with("http://") || url.starts_with("https://"))
+    {
+        return Err(Failure::usage(format!("--endpoint-url {url:?} must begin with http:// or https://")));
+    }
+    if matches!(source, Source::S3 { .. }) {
+        return Ok(());
+    }
+    let given = [
+        ("--endpoint-url", options.endpoint_url.is_some()),
+        ("--region", options.region.is_some()),
+        ("--profile", options.profile.is_some()),
+        ("--path-style", options.path_style),
+        ("--no-sign-request", options.no_sign_request),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Failure::usage(format!("{name} is only for sources that begin with s3://"))),
+        None => Ok(()),
+    }
+}
+
+struct Limits {
+    metadata_ttl: Ttl,
+    negative_ttl: Ttl,
+    memory: u64,
+    op_deadline: Duration,
+}
+
+impl Limits {
+    fn check(options: &LimitOptions) -> Result<(Self, Duration), Failure> {
+        let metadata_ttl = ttl("--metadata-ttl", &options.metadata_ttl)?;
+        let negative_ttl = match &options.negative_ttl {
+            Some(text) => ttl("--negative-ttl", text)?,
+            None => metadata_ttl,
+        };
+        let memory = size("--memory-limit", &options.memory_limit)?;
+        if memory < LEAST_MEMORY {
+            return Err(Failure::usage("--memory-limit must be at least 32MiB"));
+        }
+        let op_deadline = duration("--op-deadline", &options.op_deadline)?;
+        if op_deadline.is_zero() {
+            return Err(Failure::usage("--op-deadline must be longer than 0"));
+        }
+        let drain_deadline = duration("--drain-deadline", &options.drain_deadline)?;
+        Ok((Self { metadata_ttl, negative_ttl, memory, op_deadline }, drain_deadline))
+    }
+}
+
+fn filesystem(
+    access: &AccessOptions,
+    on_conflict: Conflict,
+    limits: &Limits,
+    prefix: &str,
+    state_dir: PathBuf,
+) -> Result<FsConfig, Failure> {
+    let by_default = if access.read_only { AttributesFrom::Listing } else { AttributesFrom::Full };
+    Ok(FsConfig {
+        prefix: prefix.to_owned(),
+        read_only: access.read_only,
+        uid: access.uid.unwrap_or_else(|| geteuid().as_raw()),
+        gid: access.gid.unwrap_or_else(|| getegid().as_raw()),
+        file_mode: mode("--file-mode", &access.file_mode)?,
+        dir_mode: mode("--dir-mode", &access.dir_mode)?,
+        attributes: match access.attributes.unwrap_or(by_default) {
+            AttributesFrom::Full => AttributeSource::Full,
+            AttributesFrom::Listing => AttributeSource::Listing,
+        },
+        on_conflict: match on_conflict {
+            Conflict::KeepBoth => OnConflict::KeepBoth,
+            Conflict::Overwrite => OnConflict::Overwrite,
+        },
+        metadata_ttl: limits.metadata_ttl,
+        negative_ttl: limits.negative_ttl,
+        memory_limit: limits.memory,
+        op_deadline: limits.op_deadline,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        ..FsConfig::new(state_dir)
+    })
+}
+
+fn default_home() -> Result<PathBuf, Failure> {
+    places::state_home()
+        .ok_or_else(|| Failure::usage("there is no home directory for the state; name one with --state-dir"))
+}
+
+/// Each would answer for the other: a mount inside its own source, or the source inside the mount.
+fn check_apart(directory: &Path, mountpoint: &Path) -> Result<(), Failure> {
+    if directory.starts_with(mountpoint) || mountpoint.starts_with(directory) {
+        return Err(Failure::usage(format!(
+            "the mount point {} and the source {} lie in one another; choose directories apart",
+            mountpoint.display(),
+            directory.display()
+        )));
+    }
+    Ok(())
+}
+
+fn ttl(option: &str, text: &str) -> Result<Ttl, Failure> {
+    if text == "forever" {
+        return Ok(Ttl::Forever);
+    }
+    match duration(option, text) {
+        Ok(Duration::ZERO) => Ok(Ttl::Zero),
+        Ok(duration) => Ok(Ttl::For(duration)),
+        Err(_) => {
+            Err(Failure::usage(format!("{option} {text:?} is no duration; write 1s, 5min, 0 or forever")))
+        }
+    }
+}
+
+fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| Failure::usage(format!("{option} {text:?} is no duration; write 30s, 5min or 0")))
+}
+
+fn size(option: &str, text: &str) -> Result<u64, Failure> {
+    text.parse::<ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| Failure::usage(format!("{option} {text:?} is no size; write 512MiB or 2GiB")))
+}
+
+fn mode(option: &str, text: &str) -> Result<u16, Failure> {
+    u16::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| Failure::usage(format!("{option} {text:?} is no mode; write it in octal, as 644")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_sizes_and_modes() {
+        assert_eq!(ttl("--o", "0").unwrap(), Ttl::Zero);
+        assert_eq!(ttl("--o", "0s").unwrap(), Ttl::Zero);
+        assert_eq!(ttl("--o", "forever").unwrap(), Ttl::Forever);
+        assert_eq!(ttl("--o", "1500ms").unwrap(), Ttl::For(Duration::from_millis(1500)));
+        assert_eq!(duration("--o", "2min").unwrap(), Duration::from_mins(2));
+        assert_eq!(size("--o", "64MiB").unwrap(), 64 << 20);
+        assert_eq!(mode("--o", "0640").unwrap(), 0o640);
+        for wrong in [
+            ttl("--o", "soon").unwrap_err(),
+            duration("--o", "forever").unwrap_err(),
+            size("--o", "much").unwrap_err(),
+            mode("--o", "888").unwrap_err(),
+            mode("--o", "100644").unwrap_err(),
+        ] {
+            assert!(wrong.sentence.starts_with("--o "), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mount_does_not_lie_in_its_source() {
+        let apart = |a: &str, b: &str| check_apart(Path::new(a), Path::new(b)).is_ok();
+        assert!(apart("/a/b", "/a/c"));
+        assert!(apart("/a/b", "/a/bc"));
+        assert!(!apart("/a", "/a"));
+        assert!(!apart("/a", "/a/b"));
+        assert!(!apart("/a/b", "/a"));
+    }
+}
