@@ -29,7 +29,7 @@ fn tar_and_rsync(dir: &Path) {
         source.path(),
         "mkdir -p a/b 'sp ace' && seq 1000 > a/b/f && : > empty && ln -s a/b/f link && ln -s nowhere dangling
          chmod 750 a && chmod 4711 a/b/f && touch -d '2001-02-03 04:05:06.789' 'sp ace' a/b/f
-         printf 'x' > 'sp ace/ünï+%&'",
+         touch -h -d '2002-02-02 02:02:02.202' link dangling; printf 'x' > 'sp ace/ünï+%&'",
     );
     let source = source.path().display();
     let listing = "find . ! -type d -printf '%P %y %m %s %T@ %l\\n' | sort";
