@@ -1,29 +1,18 @@
-//! The cache: shards, their locks, and what is done between them.
-//!
-//! Invariants:
-//! 1. Lock order: shards by rising number (only a rename holds two), then nothing. The change queue is entered
-//!    after the shards are released.
-//! 2. A lock is held for one name, one page step or one burial step ([`STEP`] entries), never for a directory.
-//! 3. Before a call returns, the entries and bytes that it brought beyond the bounds have been evicted. While calls
-//!    run, each may be one step over.
+//! The cache as its callers see it. What holds between the shards is said in `shards.rs`.
 
 use std::time::Instant;
 
-use hashbrown::DefaultHashBuilder;
-
 use crate::{
-    change::{Cause, Change, ChangeQueue, Changes},
+    change::{Cause, Change, Changes},
     config::Config,
     directory::Generation,
     entry::{Entry, Lookup, Refused, Value},
-    shard::{Answer, Effects, KeyHash, Source, State},
+    shard::{Effects, Source},
+    shards::{Inner, STEP},
     stats::Stats,
-    sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, RwLock, RwLockWriteGuard},
-    ttl::{Deadline, Epoch},
+    sync::{Arc, Ordering},
+    ttl::Deadline,
 };
-
-/// Entries moved under one hold of a lock.
-pub(crate) const STEP: usize = 64;
 
 /// Proof of when the store was asked about a directory. Take it before asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,30 +29,6 @@ impl Token {
     }
 }
 
-/// A shard's lock and the numbers read without it, on cache lines of their own.
-#[repr(align(128))]
-pub(crate) struct Shard<V> {
-    pub(crate) state: RwLock<State<V>>,
-    /// Lookups by outcome, in the order of [`outcome`].
-    lookups: [AtomicU64; 5],
-    /// What the state held when its lock was last released.
-    entries: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-pub(crate) struct Inner<V> {
-    pub(crate) shards: Box<[Shard<V>]>,
-    shift: u32,
-    pub(crate) hasher: DefaultHashBuilder,
-    pub(crate) epoch: Epoch,
-    config: Config,
-    entries: AtomicUsize,
-    bytes: AtomicUsize,
-    turns: AtomicU64,
-    changes: Arc<ChangeQueue>,
-    taken: AtomicBool,
-}
-
 /// The cache. A clone is another handle to the same one.
 pub struct Dentries<V> {
     pub(crate) inner: Arc<Inner<V>>,
@@ -75,39 +40,10 @@ impl<V> Clone for Dentries<V> {
     }
 }
 
-fn outcome<V>(lookup: &Lookup<V>) -> usize {
-    match lookup {
-        Lookup::Hit(..) => 0,
-        Lookup::Negative(_) => 1,
-        Lookup::AbsentByListing(_) => 2,
-        Lookup::Expired(_) => 3,
-        Lookup::Miss => 4,
-    }
-}
-
 impl<V: Value> Dentries<V> {
     /// An empty cache whose deadlines count from `epoch`: an instant no later than any other it will be given.
     pub fn new(config: Config, epoch: Instant) -> Self {
-        let shards = config.shards.clamp(1, 4_096).next_power_of_two();
-        let shard = |_| Shard {
-            state: RwLock::new(State::new()),
-            lookups: std::array::from_fn(|_| AtomicU64::new(0)),
-            entries: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-        };
-        let inner = Inner {
-            shards: (0..shards).map(shard).collect(),
-            shift: u64::BITS - shards.trailing_zeros(),
-            hasher: DefaultHashBuilder::default(),
-            epoch: Epoch(epoch),
-            entries: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            turns: AtomicU64::new(0),
-            changes: Arc::new(ChangeQueue::new(config.max_changes)),
-            taken: AtomicBool::new(false),
-            config,
-        };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner::new(config, epoch)) }
     }
 
     /// What is known about a name at `now`. O(1); allocates nothing; waits at most for one step of a writer.
@@ -118,8 +54,7 @@ impl<V: Value> Dentries<V> {
         let shard = self.inner.shard(parent);
         let state = shard.state.read();
         let found = state.lookup(hash, parent, name, now);
-        let count = &shard.lookups[outcome(&found)];
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        shard.count(&found);
         found
     }
 
@@ -326,148 +261,5 @@ impl<V: Value> Dentries<V> {
             stats.bytes += state.bytes() as u64;
         }
         stats
-    }
-}
-
-impl<V: Value> Inner<V> {
-    #[inline]
-    fn shard_index(&self, parent: u64) -> usize {
-        // Fibonacci hashing: the top bits of a multiplication by the golden ratio (Knuth, TAOCP volume 3, 6.4).
-        parent.wrapping_mul(0x9E37_79B9_7F4A_7C15).checked_shr(self.shift).unwrap_or(0) as usize
-    }
-
-    #[inline]
-    pub(crate) fn shard(&self, parent: u64) -> &Shard<V> {
-        &self.shards[self.shard_index(parent)]
-    }
-
-    #[inline]
-    pub(crate) fn hash(&self, parent: u64, name: &str) -> KeyHash {
-        KeyHash::of(&self.hasher, parent, name)
-    }
-
-    pub(crate) fn answer<'a>(
-        &self,
-        parent: u64,
-        name: &'a str,
-        entry: Entry<V>,
-        deadline: Deadline,
-    ) -> Answer<'a, V> {
-        Answer { hash: self.hash(parent, name), name, entry, deadline: self.epoch.deadline(deadline) }
-    }
-
-    /// One change under the lock of a directory's shard, and what follows from it without the lock.
-    pub(crate) fn write<R>(
-        &self,
-        parent: u64,
-        change: impl FnOnce(&mut State<V>, &mut Effects<V>) -> R,
-    ) -> R {
-        let mut effects = Effects::new();
-        let result = self.write_shard(self.shard_index(parent), &mut effects, change);
-        self.finish(effects);
-        result
-    }
-
-    fn write_shard<R>(
-        &self,
-        index: usize,
-        effects: &mut Effects<V>,
-        change: impl FnOnce(&mut State<V>, &mut Effects<V>) -> R,
-    ) -> R {
-        let mut state = self.shards[index].state.write();
-        let result = change(&mut state, effects);
-        self.settle_totals(index, &state);
-        result
-    }
-
-    /// Brings the totals up to what the locked shard holds now. Unsigned arithmetic wraps: the sums come out right.
-    fn settle_totals(&self, index: usize, state: &RwLockWriteGuard<'_, State<V>>) {
-        let shard = &self.shards[index];
-        for (own, total, now) in
-            [(&shard.entries, &self.entries, state.entries()), (&shard.bytes, &self.bytes, state.bytes())]
-        {
-            let before = own.load(Ordering::Relaxed);
-            if before != now {
-                own.store(now, Ordering::Relaxed);
-                total.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Publishes, makes room, and drops what lost its name, until nothing follows any more.
-    pub(crate) fn finish(&self, mut effects: Effects<V>) {
-        loop {
-            if !effects.changes.is_empty() {
-                self.changes.publish(effects.changes.drain(..));
-            }
-            effects.trash.clear();
-            while let Some(orphan) = effects.orphans.pop() {
-                let mut below = std::mem::take(&mut effects.orphans);
-                self.detach(orphan, false, &mut below, &mut effects);
-                effects.orphans.append(&mut below);
-            }
-            if !self.make_room(&mut effects) {
-                return;
-            }
-        }
-    }
-
-    /// Evicts a few entries of one shard if the cache is over a bound; `false` if it is not, or has nothing left.
-    fn make_room(&self, effects: &mut Effects<V>) -> bool {
-        let entries = self.entries.load(Ordering::Relaxed);
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        let over = entries.saturating_sub(self.config.max_entries);
-        if entries == 0 || (over == 0 && bytes <= self.config.max_bytes) {
-            return false;
-        }
-        let index = self.fullest_by_lot(entries);
-        self.write_shard(index, effects, |state, effects| {
-            for _ in 0..over.clamp(1, STEP) {
-                if !state.evict(effects) {
-                    break;
-                }
-            }
-        });
-        true
-    }
-
-    /// A shard drawn by lot, each with a chance in proportion to its entries: together the shards then evict as one
-    /// queue would, and a directory as big as the cache fits though it lies in one shard. O(shards).
-    fn fullest_by_lot(&self, entries: usize) -> usize {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let lot = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) % entries as u64;
-        let mut left = lot as usize;
-        let mut fullest = (0, 0);
-        for (index, shard) in self.shards.iter().enumerate() {
-            let held = shard.entries.load(Ordering::Relaxed);
-            if left < held {
-                return index;
-            }
-            left -= held;
-            fullest = fullest.max((held, index));
-        }
-        fullest.1
-    }
-
-    /// Takes a directory's entries away at once, then frees them step by step. Their number; the directories that
-    /// they named are appended to `below`.
-    fn detach(&self, dir: u64, outdate: bool, below: &mut Vec<u64>, effects: &mut Effects<V>) -> usize {
-        let index = self.shard_index(dir);
-        let detached = self.write_shard(index, effects, |state, _| {
-            let found = state.dirs.find(dir);
-            match found {
-                Some(at) => state.dirs.detach(at, outdate),
-                None if outdate => state.dirs.outdate(dir),
-                None => {}
-            }
-            found.map(|at| (at, state.dirs.get(at).entries.len()))
-        });
-        let Some((at, gone)) = detached else {
-            return 0;
-        };
-        while self.write_shard(index, effects, |state, effects| state.bury(at, STEP, below, effects)) {
-            effects.trash.clear();
-        }
-        gone
     }
 }

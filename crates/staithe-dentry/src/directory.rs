@@ -23,11 +23,16 @@ const IDLE_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(u64);
 
+/// What a lookup compares, apart from the rest of the record so that many lie in few cache lines.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    id: u64,
+    /// Not forgotten. The entries of a record that is not live are on their way out and answer nothing.
+    live: bool,
+}
+
 /// One directory.
 pub(crate) struct Directory {
-    pub(crate) id: u64,
-    /// Not forgotten. The entries of a record that is not live are on their way out and answer nothing.
-    pub(crate) live: bool,
     pub(crate) generation: Generation,
     /// Until when an absent name is an answer; [`Tick::PASSED`]: not complete.
     pub(crate) complete_until: Tick,
@@ -56,8 +61,10 @@ impl Directory {
     }
 }
 
-/// The records of one shard.
+/// The records of one shard. The one that every lookup reads comes first.
+#[repr(C)]
 pub(crate) struct Directories {
+    keys: Vec<Key>,
     all: Vec<Directory>,
     free: Vec<u32>,
     by_id: HashMap<u64, u32>,
@@ -71,6 +78,7 @@ pub(crate) struct Directories {
 impl Directories {
     pub(crate) fn new() -> Self {
         Self {
+            keys: Vec::new(),
             all: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -92,6 +100,17 @@ impl Directories {
         &mut self.all[at as usize]
     }
 
+    /// Whether the entries of this record answer for the directory `id`.
+    #[inline]
+    pub(crate) fn is_live(&self, at: u32, id: u64) -> bool {
+        let key = self.keys[at as usize];
+        key.id == id && key.live
+    }
+
+    pub(crate) fn id(&self, at: u32) -> u64 {
+        self.keys[at as usize].id
+    }
+
     #[inline]
     pub(crate) fn find(&self, id: u64) -> Option<u32> {
         self.by_id.get(&id).copied()
@@ -111,8 +130,6 @@ impl Directories {
             return at;
         }
         let mut record = Directory {
-            id,
-            live: true,
             generation: self.floor,
             complete_until: Tick::PASSED,
             mark: 0,
@@ -126,8 +143,10 @@ impl Directories {
             // A reader who stopped in the record that was here before must not take this one for it.
             record.edits = self.get(at).edits.wrapping_add(1);
             *self.get_mut(at) = record;
+            self.keys[at as usize] = Key { id, live: true };
             at
         } else {
+            self.keys.push(Key { id, live: true });
             self.all.push(record);
             (self.all.len() - 1) as u32
         };
@@ -155,8 +174,7 @@ impl Directories {
 
     /// To be called after the list of a live directory may have become empty. O(1).
     pub(crate) fn settle(&mut self, at: u32) {
-        let dir = self.get(at);
-        if dir.entries.len() > 0 || !dir.live {
+        if self.get(at).entries.len() > 0 || !self.keys[at as usize].live {
             return;
         }
         self.idled += 1;
@@ -167,7 +185,7 @@ impl Directories {
             && let Some((oldest, number)) = self.idle.pop_front()
         {
             let dir = self.get(oldest);
-            if dir.idle == number && dir.live && dir.entries.len() == 0 {
+            if dir.idle == number && self.keys[oldest as usize].live && dir.entries.len() == 0 {
                 self.detach(oldest, false);
                 self.bury(oldest);
             }
@@ -178,12 +196,13 @@ impl Directories {
     /// empty and then to [`bury`](Directories::bury). With `outdate` a fresh record of a new generation takes its
     /// place. O(1).
     pub(crate) fn detach(&mut self, at: u32, outdate: bool) {
-        let (id, generation) = (self.get(at).id, self.get(at).generation);
-        self.floor = self.floor.max(generation);
+        let (id, generation) = (self.id(at), self.get(at).generation);
         self.by_id.remove(&id);
-        self.get_mut(at).live = false;
+        self.keys[at as usize].live = false;
         if outdate {
             self.outdate(id);
+        } else {
+            self.floor = self.floor.max(generation);
         }
     }
 

@@ -16,6 +16,12 @@ const SMALL_PART: usize = 10;
 /// The smallest ghost, in fingerprints.
 const GHOST_MIN: usize = 64;
 
+/// From which queue the next entry goes. It is asked of the whole cache, so that a shard in which nothing is new
+/// gives up nothing while others have newcomers.
+pub(crate) fn turn_of(small: usize, entries: usize) -> Place {
+    if small * SMALL_PART >= entries { Place::Small } else { Place::Main }
+}
+
 pub(crate) struct Queues {
     small: List,
     main: List,
@@ -42,22 +48,26 @@ impl Queues {
         self.queue(slots.get(at).place).unlink(slots, Chain::Queue, at);
     }
 
-    /// The entry to evict, still in its queue; `None` if there is none. Amortised O(1): each step either ends, or
-    /// moves an entry from the small queue, or uses up one of at most three hits of an entry in the main one.
-    pub(crate) fn victim<V>(&mut self, slots: &mut Slots<V>) -> Option<u32> {
+    pub(crate) fn small(&self) -> usize {
+        self.small.len()
+    }
+
+    /// The entry to evict from one of the two queues, still in it; `None` if there is none. Amortised O(1): each
+    /// step either ends, or moves an entry from the small queue, or uses up one of at most three hits of an entry
+    /// in the main one.
+    pub(crate) fn victim<V>(&mut self, slots: &mut Slots<V>, from: Place) -> Option<u32> {
         loop {
-            let from_small = self.main.len() == 0 || self.small.len() * SMALL_PART >= self.len();
-            let at = if from_small { self.small.first() } else { self.main.first() }?;
+            let at = self.queue(from).first()?;
             let slot = slots.get(at);
             let heat = slot.heat();
-            if from_small && heat > 1 {
+            if from == Place::Small && heat > 1 {
                 slot.set_heat(0);
                 self.requeue(slots, at);
-            } else if !from_small && heat > 0 {
+            } else if from == Place::Main && heat > 0 {
                 slot.set_heat(heat - 1);
                 self.requeue(slots, at);
             } else {
-                if from_small {
+                if from == Place::Small {
                     self.remember(slots.get(at).hash);
                 }
                 return Some(at);

@@ -6,9 +6,10 @@
 //!    was evicted since the first page. Names that no page had go in the same step.
 
 use crate::{
-    cache::{Dentries, STEP, Token},
+    cache::{Dentries, Token},
     entry::{Entry, Refused, Value},
     shard::Source,
+    shards::STEP,
     ttl::{Deadline, Tick},
 };
 
@@ -115,13 +116,13 @@ impl<V: Value> Listing<V> {
             if record.mark != self.mark {
                 return Err(if record.mark == 0 { Refused::Evicted } else { Refused::Superseded });
             }
-            if !record.intact {
+            let until = inner.epoch.deadline(self.deadline);
+            if !record.intact && until != Tick::PASSED {
                 return Err(Refused::Evicted);
             }
             if state.drop_unlisted(dir, STEP, effects) {
                 return Ok(true);
             }
-            let until = inner.epoch.deadline(self.deadline);
             state.dirs.get_mut(dir).complete_until = until;
             state.counts.completed += u64::from(until != Tick::PASSED);
             state.dirs.settle(dir);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use staithe_store::GetRequest;
 
 use crate::api::{HandleId, ReadData};
@@ -108,9 +108,9 @@ impl Filesystem {
             if missing.is_empty() {
                 return Ok(());
             }
-            let pieces = missing.into_iter().flat_map(|r| pieces(r, BRING_IN_AT_ONCE));
-            let mut fetches = futures::stream::iter(pieces.map(|p| self.bring_in_piece(inode, p)))
-                .buffer_unordered(BRING_IN_PARALLEL);
+            let fetches = missing.into_iter().flat_map(|r| pieces(r, BRING_IN_AT_ONCE));
+            let fetches: Vec<_> = fetches.map(|piece| self.bring_in_piece(inode, piece).boxed()).collect();
+            let mut fetches = futures::stream::iter(fetches).buffer_unordered(BRING_IN_PARALLEL);
             while let Some(done) = fetches.next().await {
                 done?;
             }

@@ -1,6 +1,6 @@
 //! Moving all objects below a prefix: copied in parallel, then switched, then removed; journaled.
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use staithe_store::{Key, ListRequest, ObjectSummary, PutCondition, Version};
 
 use crate::error::{FsError, FsErrorKind, Result};
@@ -58,7 +58,7 @@ impl Filesystem {
                 Ok(page) => page,
                 Err(error) => return Err((moved, error.into())),
             };
-            let copies = page.objects.iter().map(|object| self.copy_below(object, from, to));
+            let copies: Vec<_> = page.objects.iter().map(|object| self.copy_below(object, from, to).boxed()).collect();
             let mut copies = futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE);
             let mut failure = None;
             while let Some(copy) = copies.next().await {
@@ -115,14 +115,11 @@ impl Filesystem {
     pub(crate) async fn delete_all(&self, keys: &[Key]) -> Result<()> {
         let mut keys: Vec<Key> = keys.to_vec();
         keys.sort_by(|a, b| b.cmp(a));
-        let batches = keys.chunks(self.store.capabilities().delete_batch_max.max(1));
-        futures::stream::iter(batches.map(Ok))
-            .try_for_each(|batch| async move {
-                match self.store.delete_batch(batch).await?.into_iter().next() {
-                    Some(failure) => Err(failure.error.into()),
-                    None => Ok(()),
-                }
-            })
-            .await
+        for batch in keys.chunks(self.store.capabilities().delete_batch_max.max(1)) {
+            if let Some(failure) = self.store.delete_batch(batch).await?.into_iter().next() {
+                return Err(failure.error.into());
+            }
+        }
+        Ok(())
     }
 }

@@ -3,14 +3,16 @@
 //! Invariants:
 //! 1. `used` is the sum of the bytes of all living permits; an account's `held` is the sum of its own.
 //! 2. Read-ahead and ordinary demand never take `used` above the limit. Only [`Priority::Progress`] may: one
-//!    waiting read for each account, so that nobody waits for somebody who waits. Hence `peak` is at most the
-//!    limit plus one read for each account.
+//!    waiting read for each account, so that nobody waits for somebody who waits. A queue gives up first whatever
+//!    no waiting read touches; hence `peak` is at most the limit, plus for each queue what its waiting reads
+//!    touch, rounded out to the parts that delivered it.
 //! 3. Ordinary demand that does not fit waits in arrival order; while anyone waits, no read-ahead is granted.
 //! 4. No waker runs, and nothing of an account is locked, while the budget's lock is held. Lock order: a
 //!    queue's lock, then the budget's.
 //! 5. Returning bytes takes one short lock and never waits for a reader.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
@@ -20,6 +22,8 @@ use crate::sync::Mutex;
 pub struct Budget {
     limit: u64,
     ledger: Mutex<Ledger>,
+    /// A copy of the ledger's `used`, for hints that need no lock.
+    used: AtomicU64,
 }
 
 /// How much of a budget is in use; planners shrink their windows by it.
@@ -87,14 +91,17 @@ struct Waiter {
 
 impl std::fmt::Debug for Waiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiter").field("account", &self.account).field("told", &self.told).finish()
+        f.debug_struct("Waiter")
+            .field("account", &self.account)
+            .field("told", &self.told)
+            .finish_non_exhaustive()
     }
 }
 
 impl Budget {
     /// A budget of `limit` bytes. Zero is allowed: then only one read at a time makes progress in each queue.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, ledger: Mutex::new(Ledger::default()) })
+        Arc::new(Self { limit, ledger: Mutex::new(Ledger::default()), used: AtomicU64::new(0) })
     }
 
     /// The figures now.
@@ -108,9 +115,9 @@ impl Budget {
         }
     }
 
-    /// How short memory is now.
+    /// How short memory is about now. Takes no lock.
     pub fn pressure(&self) -> Pressure {
-        self.pressure_of(self.ledger.lock().stats.used)
+        self.pressure_of(self.used.load(Ordering::Relaxed))
     }
 
     /// A new account: one for each reader that shares the budget.
@@ -156,15 +163,21 @@ impl Budget {
         }
     }
 
-    fn give_back(&self, account: u64, bytes: u64) {
+    /// Whether somebody waits for bytes: then a nudge must follow.
+    fn give_back(&self, account: u64, bytes: u64) -> bool {
+        if bytes == 0 {
+            return false;
+        }
         let mut ledger = self.ledger.lock();
         ledger.stats.used -= bytes;
+        self.used.store(ledger.stats.used, Ordering::Relaxed);
         if let Some(held) = ledger.held.get_mut(&account) {
             *held -= bytes;
             if *held == 0 {
                 ledger.holders -= 1;
             }
         }
+        !ledger.waiters.is_empty()
     }
 }
 
@@ -192,6 +205,12 @@ impl Account {
         ledger.share(self.id, self.budget.limit)
     }
 
+    /// Whether `bytes` more would stay within the limit now, the line aside.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        let used = self.budget.ledger.lock().stats.used;
+        used.checked_add(bytes).is_some_and(|used| used <= self.budget.limit)
+    }
+
     fn grant(&self, bytes: u64, priority: Priority) -> bool {
         let limit = self.budget.limit;
         let mut ledger = self.budget.ledger.lock();
@@ -211,6 +230,7 @@ impl Account {
             return false;
         }
         ledger.stats.used = ledger.stats.used.saturating_add(bytes);
+        self.budget.used.store(ledger.stats.used, Ordering::Relaxed);
         ledger.stats.peak = ledger.stats.peak.max(ledger.stats.used);
         ledger.stats.overdrafts += u64::from(!fits);
         ledger.holders += u64::from(held == 0 && bytes > 0);
@@ -305,8 +325,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.account.budget.give_back(self.account.id, self.bytes);
+        if self.account.budget.give_back(self.account.id, self.bytes) {
             self.account.budget.nudge();
         }
     }

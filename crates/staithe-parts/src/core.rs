@@ -18,6 +18,8 @@
 //!    that it loses is reported once in [`Effects::freed`].
 //! 5. A failure, once there, is never replaced; the offset that it starts at can only move down.
 
+mod ends;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -295,10 +297,23 @@ impl<V: Clone + Eq, E: Clone> Core<V, E> {
 
     /// Gives up unread bytes and fetches that no stream and no read is interested in any more.
     fn give_up_uninteresting(&mut self) {
-        if self.shelf.unread().is_empty() && self.tickets.is_empty() {
-            return;
+        let planner = &self.planner;
+        let first_pending = self.tickets.values().filter_map(|t| t.pending.first());
+        // The common case, without an allocation: everything is ahead of some stream.
+        let all_wanted = self.shelf.unread().iter().all(|span| planner.is_interested(span))
+            && first_pending.into_iter().all(|p| planner.is_interested(&(p.start..p.start + 1)));
+        if !all_wanted {
+            self.give_up_beyond(self.planner.interests());
         }
-        let mut keep = self.planner.interests();
+    }
+
+    /// Gives up everything that no waiting read touches: read-ahead, fetches, bytes kept for a seek back.
+    pub(crate) fn give_up_all_but_demand(&mut self) {
+        self.give_up_beyond(Spans::new());
+        self.shed(0);
+    }
+
+    fn give_up_beyond(&mut self, mut keep: Spans) {
         for demand in self.demands.values() {
             keep.insert(demand.range.clone());
         }
@@ -306,7 +321,7 @@ impl<V: Clone + Eq, E: Clone> Core<V, E> {
         for range in stale {
             self.shelf.consume(&range);
         }
-        let lost = |t: &Ticket| !t.pending.iter().any(|p| keep.intersects(p));
+        let lost = |t: &Ticket| !t.pending.is_empty() && !t.pending.iter().any(|p| keep.intersects(p));
         let dead: Vec<_> = self.tickets.iter().filter(|(_, t)| lost(t)).map(|(id, _)| *id).collect();
         for id in dead {
             self.remove_ticket(id);
@@ -325,7 +340,7 @@ impl<V: Clone + Eq, E: Clone> Core<V, E> {
         id: TicketId,
         offset: u64,
         version: &V,
-        part: Bytes,
+        part: &Bytes,
     ) -> Result<(), PushError> {
         let Some(ticket) = self.tickets.get_mut(&id) else { return Err(self.refusal()) };
         if *version != self.version {
@@ -394,94 +409,7 @@ impl<V: Clone + Eq, E: Clone> Core<V, E> {
         missing
     }
 
-    // ---- the ends ----
-
-    /// The source is gone: nothing more comes; what is here is still served.
-    pub(crate) fn fail(&mut self, error: E) {
-        if matches!(self.phase, Phase::Streaming | Phase::Draining { .. }) {
-            self.drop_tickets(0);
-            self.fail_at(self.size, ReadError::Source(error));
-        }
-    }
-
-    /// The reader is done.
-    pub(crate) fn close(&mut self) {
-        if matches!(self.phase, Phase::Streaming | Phase::Draining { .. }) {
-            self.end(Phase::Ended);
-        }
-    }
-
-    /// Begins a new generation: fetches in flight are superseded, bytes and history are forgotten, waiting
-    /// reads are planned anew. Changes nothing once failed or ended.
-    pub(crate) fn reset(&mut self) {
-        if self.state() != QueueState::Streaming {
-            return;
-        }
-        self.generation += 1;
-        self.planner.forget();
-        self.drop_everything();
-        for demand in self.demands.values_mut() {
-            demand.missing = demand.range.end - demand.range.start;
-        }
-    }
-
-    fn fail_at(&mut self, at: u64, error: ReadError<V, E>) {
-        let (at, error) = match &self.phase {
-            Phase::Streaming => (at, error),
-            Phase::Draining { at: before, error } => (at.min(*before), error.clone()),
-            Phase::Failed(_) | Phase::Ended => return,
-        };
-        tracing::debug!(at, "part queue fails ahead of its reader");
-        self.phase = Phase::Draining { at, error };
-        self.drop_tickets(at);
-        let taken = self.shelf.truncate(at);
-        self.drop_taken(taken);
-        self.wake_everyone();
-        self.settle_draining();
-    }
-
-    /// Removes what of the tickets lies at or beyond `at`.
-    fn drop_tickets(&mut self, at: u64) {
-        let mut dead = Vec::new();
-        for (id, ticket) in &mut self.tickets {
-            for pending in ticket.pending.overlaps(&(at..u64::MAX)).collect::<Vec<_>>() {
-                ticket.pending.remove(&pending);
-                self.covered.remove(&pending);
-                self.effects.freed += pending.end - pending.start;
-            }
-            if ticket.pending.is_empty() {
-                dead.push(*id);
-            }
-        }
-        for id in dead {
-            self.tickets.remove(&id);
-        }
-    }
-
-    /// Draining ends when nothing below the failure is left to read or to come.
-    fn settle_draining(&mut self) {
-        if let Phase::Draining { error, .. } = &self.phase {
-            let pending = self.tickets.values().any(|t| !t.pending.is_empty());
-            if !pending && self.shelf.unread().is_empty() {
-                let failed = Phase::Failed(error.clone());
-                self.end(failed);
-            }
-        }
-    }
-
-    fn end(&mut self, phase: Phase<V, E>) {
-        self.phase = phase;
-        self.drop_everything();
-        self.demands.values_mut().for_each(|d| d.missing = d.range.end - d.range.start);
-    }
-
-    fn drop_everything(&mut self) {
-        self.drop_tickets(0);
-        self.tickets.clear();
-        let taken = self.shelf.clear();
-        self.drop_taken(taken);
-        self.wake_everyone();
-    }
+    // ---- shared by all of the above, and by the ends ----
 
     fn drop_taken(&mut self, taken: Vec<Taken>) {
         for (range, bytes) in taken {

@@ -80,9 +80,13 @@ impl<V: Clone + Eq + Send + 'static, E: Clone + Send + 'static> Fetch<V, E> {
     /// # Errors
     /// Every error means: stop, nothing more is wanted. [`PushError::VersionChanged`] has failed the queue at
     /// `offset`; [`PushError::OutOfRange`] has changed nothing.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a producer hands the buffer over; that it is shared is our affair"
+    )]
     pub fn push(&self, offset: u64, version: &V, part: Bytes) -> Result<(), PushError> {
         let queue = self.queue.upgrade().ok_or(PushError::Ended)?;
-        queue.push(self.id, offset, version, part)
+        queue.push(self.id, offset, version, &part)
     }
 
     /// The body is complete. Answers how many bytes of the range it lacked: they will be planned again, so a

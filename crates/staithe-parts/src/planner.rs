@@ -179,7 +179,15 @@ impl Planner {
         self.streams.retain(|s| s.idle <= patience);
     }
 
-    /// Whether some stream may still come to read in `range`.
+    /// Whether one stream may still come to read all of `range`.
+    pub(crate) fn is_interested(&self, range: &Range<u64>) -> bool {
+        self.streams
+            .iter()
+            .map(|s| s.interest(&self.config))
+            .any(|i| i.start <= range.start && range.end <= i.end)
+    }
+
+    /// Where some stream may still come to read; bytes elsewhere may be given up.
     pub fn interests(&self) -> Spans {
         self.streams.iter().map(|s| s.interest(&self.config)).collect()
     }

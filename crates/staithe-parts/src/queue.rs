@@ -236,7 +236,7 @@ where
 
     // ---- for the fetches ----
 
-    pub(crate) fn push(&self, id: TicketId, offset: u64, version: &V, part: Bytes) -> Result<(), PushError> {
+    pub(crate) fn push(&self, id: TicketId, offset: u64, version: &V, part: &Bytes) -> Result<(), PushError> {
         self.with(|state| state.core.push(id, offset, version, part))
     }
 
@@ -327,6 +327,10 @@ where
         state.core.shed(0);
         state.return_freed();
         let urgent = state.core.most_urgent(&needed.range);
+        if urgent && !self.account.fits(planned.demanded) {
+            state.core.give_up_all_but_demand();
+            state.return_freed();
+        }
         let priority = if urgent { Priority::Progress } else { Priority::Demand };
         self.charge(state, &needed, priority).then_some(needed)
     }

@@ -1,5 +1,6 @@
 //! One stream of reads through an object: where it is, which way it goes, how far ahead it has earned.
 
+use std::iter::once;
 use std::ops::Range;
 
 use crate::planner::{Pattern, PlannerConfig};
@@ -123,9 +124,9 @@ impl Stream {
         let window = self.window.min(cap);
         match self.pattern {
             Pattern::Random | Pattern::Sequential => {
-                vec![self.high.min(size)..self.high.saturating_add(window).min(size)]
+                once(self.high.min(size)..self.high.saturating_add(window).min(size)).collect()
             }
-            Pattern::Reverse => vec![self.low.saturating_sub(window)..self.low],
+            Pattern::Reverse => once(self.low.saturating_sub(window)..self.low).collect(),
             Pattern::Strided { stride } => self.strides(stride, window, size),
         }
     }

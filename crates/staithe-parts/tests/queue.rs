@@ -1,5 +1,7 @@
 //! The queue's contract, one promise a test.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use futures::FutureExt;
 use staithe_parts::{Budget, Fetch, PartQueue, PlannerConfig, PushError, QueueState, ReadError};
@@ -60,7 +62,7 @@ fn a_random_read_fetches_only_what_was_asked() {
         let mut read = queue.read(at + 3, 4321);
         assert!((&mut read).now_or_never().is_none());
         let fetches = queue.take_fetches();
-        assert_eq!(fetches.iter().map(Fetch::range).collect::<Vec<_>>(), [at + 3..at + 3 + 4321]);
+        assert!(fetches.iter().map(Fetch::range).eq(std::iter::once(at + 3..at + 3 + 4321)));
         fetches.into_iter().for_each(deliver);
         assert_eq!(read.now_or_never().unwrap().unwrap().len(), 4321);
     }

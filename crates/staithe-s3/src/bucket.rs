@@ -56,6 +56,9 @@ impl Link {
         let asked = self.call(call, || self.client.get_bucket_versioning().bucket(&self.bucket).send());
         match asked.await {
             Ok(answer) => Ok(answer.status() == Some(&BucketVersioningStatus::Enabled)),
+            Err(Failure { unread: Some(answer), .. }) => {
+                Ok(answer.element("Status").as_deref() == Some("Enabled"))
+            }
             Err(failure) => match failure.error.kind() {
                 ErrorKind::Forbidden | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Invalid => {
                     tracing::warn!(error = %failure.error, "taking the bucket to keep no versions");

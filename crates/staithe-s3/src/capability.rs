@@ -21,6 +21,9 @@ use crate::link::Link;
 /// A tag that no object has: MD5 of nothing that anybody stored.
 const WRONG_TAG: &str = "\"00000000000000000000000000000000\"";
 
+/// Bytes of the object that a part is copied from: garage refuses sources that it keeps inline, up to 3 KiB.
+const PART_SOURCE: usize = 8 << 10;
+
 /// What a server that was not asked is taken to do.
 pub(crate) fn untested(versions: bool) -> Capabilities {
     Capabilities {
@@ -52,7 +55,8 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
         }
         Err(failure) => return Err(failure.error),
     };
-    let mut probe = Probe { link, key, first, leftovers: Vec::new(), leftover_parts: Vec::new() };
+    let mut probe =
+        Probe { link, key, first, gone: false, leftovers: Vec::new(), leftover_parts: Vec::new() };
     let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
     let found = outcome?;
@@ -98,6 +102,8 @@ struct Probe<'a> {
     link: &'a Link,
     key: Key,
     first: Version,
+    /// Whether it is removed already.
+    gone: bool,
     /// Versions that were replaced, that should have been refused, and delete markers.
     leftovers: Vec<VersionId>,
     /// The same of the object beside, which is used for uploads.
@@ -122,8 +128,9 @@ impl Probe<'_> {
         let complete_absent = told(complete_absent, &mut self.leftover_parts)?;
         let complete_matching = told(complete_matching, &mut self.leftover_parts)?;
         let mut found = untested(self.link.versions);
-        found.part_copy = part_copy;
         found.copy_if_match = copied;
+        // The source of a part is always pinned: by its id, or by the condition.
+        found.part_copy = part_copy && (copied || self.link.versions);
         found.put_if_absent = if_absent && absent && complete_absent;
         found.put_if_match = matching && complete_matching && self.right_write().await?;
         found.delete_if_match = self.deletes().await?;
@@ -152,7 +159,8 @@ impl Probe<'_> {
     /// where that works.
     async fn uploads(&self) -> Result<Uploads> {
         let key = self.beside()?;
-        let target = write(self.link, &key, PutCondition::Always).await?.version;
+        let body = Payload::from(vec![b's'; PART_SOURCE]);
+        let target = self.link.put(&key, &body, &NewObject::default(), &PutCondition::Always).await?.version;
         let versions: Vec<_> = target.id.clone().into_iter().collect();
         let upload = match self.link.create_multipart(&key, &NewObject::default()).await {
             Ok(upload) => upload,
@@ -162,7 +170,8 @@ impl Probe<'_> {
             }
         };
         let Some(number) = PartNumber::new(1) else { unreachable!("1 is a part number") };
-        let copied = self.link.upload_part_copy(&upload, number, &key, &target, &(0..1)).await;
+        let copied =
+            self.link.upload_part_copy(&upload, number, &key, &target, &(0..PART_SOURCE as u64)).await;
         let part_copy = copied.is_ok();
         let part = match copied {
             Ok(part) => Ok(part),
@@ -206,6 +215,7 @@ impl Probe<'_> {
         let (wrong, right) = (delete(ETag::new(WRONG_TAG)), delete(self.first.etag.clone()));
         match self.link.delete(&wrong).await {
             Ok(marker) => {
+                self.gone = true;
                 self.leftovers.extend(marker.map(VersionId::new));
                 return Ok(false);
             }
@@ -214,6 +224,7 @@ impl Probe<'_> {
         }
         match self.link.delete(&right).await {
             Ok(marker) => {
+                self.gone = true;
                 self.leftovers.extend(marker.map(VersionId::new));
                 Ok(true)
             }
@@ -223,7 +234,9 @@ impl Probe<'_> {
 
     async fn clean_up(&mut self) {
         let ids = self.first.id.take().into_iter().chain(self.leftovers.drain(..)).collect();
-        remove(self.link, &self.key, ids).await;
+        if self.link.versions || !self.gone {
+            remove(self.link, &self.key, ids).await;
+        }
         if let Ok(beside) = self.beside() {
             remove(self.link, &beside, std::mem::take(&mut self.leftover_parts)).await;
         }

@@ -86,7 +86,6 @@ pub(crate) fn classify(shape: &Shape<'_>) -> Meaning {
         Shape::NoCredentials => Meaning::Kind(K::CredentialsRefused),
         Shape::CredentialSource | Shape::Connection => Meaning::Kind(K::Unavailable),
         Shape::Timeout => Meaning::Kind(K::Timeout),
-        Shape::Unreadable { status: 200..=299 } => Meaning::Kind(K::Corrupt),
         Shape::Unreadable { status } => of_status(status),
         Shape::Answer { status, code } => code.and_then(of_code).unwrap_or_else(|| of_status(status)),
     }
@@ -138,6 +137,8 @@ fn of_code(code: &str) -> Option<Meaning> {
 fn of_status(status: u16) -> Meaning {
     use ErrorKind as K;
     Meaning::Kind(match status {
+        // Done, but the document that says so cannot be read.
+        200..=299 => K::Corrupt,
         304 | 412 => return Meaning::ConditionFailed,
         409 => return Meaning::ConditionConflict,
         401 => K::CredentialsRefused,
@@ -169,6 +170,7 @@ mod tests {
             (400, Some("ExpiredToken"), K::CredentialsExpired),
             (403, Some("RequestTimeTooSkewed"), K::Unavailable),
             (503, Some("SlowDown"), K::Throttled),
+            (200, None, K::Corrupt),
             (429, None, K::Throttled),
             (503, None, K::Unavailable),
             (500, Some("InternalError"), K::Unavailable),

@@ -1,5 +1,7 @@
 //! From a configuration to an open store: credentials, endpoint, region, bucket, capabilities.
 
+use std::time::Duration;
+
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -32,7 +34,7 @@ pub(crate) async fn connect(config: &S3Config) -> Result<(Link, Capabilities)> {
     let shared = load(config).await;
     let endpoint = config.endpoint_url.clone().or_else(|| configured_endpoint(&shared));
     if !config.no_sign_request {
-        have_credentials(&shared).await?;
+        have_credentials(&shared, config.connect_timeout + config.first_byte_timeout).await?;
     }
     let region = shared.region().map_or_else(|| FALLBACK_REGION.to_owned(), ToString::to_string);
     let mut link = open(config, &shared, endpoint.as_deref(), region).await?;
@@ -88,16 +90,20 @@ fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
 }
 
 /// Looks for credentials before any request, so that their absence is told as what it is.
-async fn have_credentials(shared: &SdkConfig) -> Result<()> {
+async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<()> {
     let none = || {
         "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile \
          (AWS_PROFILE), or send requests unsigned"
     };
     let refused = |text: &str| StoreError::new(ErrorKind::CredentialsRefused, "connect", text);
     let provider = shared.credentials_provider().ok_or_else(|| refused(none()))?;
-    match provider.provide_credentials().await {
-        Ok(_) => Ok(()),
-        Err(error) => {
+    match tokio::time::timeout(patience, provider.provide_credentials()).await {
+        Ok(Ok(_)) => Ok(()),
+        Err(_) => {
+            let text = format!("the source of the credentials did not answer in {patience:?}");
+            Err(StoreError::new(ErrorKind::Timeout, "connect", text))
+        }
+        Ok(Err(error)) => {
             use aws_credential_types::provider::error::CredentialsError as E;
             let text = match error {
                 E::CredentialsNotLoaded(_) => none(),

@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use staithe_store::{ErrorKind, Key, StoreError};
 
 use crate::classify::{Condition, Meaning, Shape, classify};
+use crate::document::{self, Unread};
 
 /// What was asked, for the error that may come of it.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub(crate) struct Failure {
     pub(crate) code: Option<String>,
     /// The region that the server named for the bucket.
     pub(crate) region: Option<String>,
+    /// The answer itself, where it succeeded and could not be read.
+    pub(crate) unread: Option<Box<Unread>>,
 }
 
 impl From<Failure> for StoreError {
@@ -45,7 +48,14 @@ impl From<Failure> for StoreError {
 impl From<StoreError> for Failure {
     /// An answer that came, and was found wanting.
     fn from(error: StoreError) -> Self {
-        Self { meaning: Meaning::Kind(error.kind()), error, status: 200, code: None, region: None }
+        Self {
+            meaning: Meaning::Kind(error.kind()),
+            error,
+            status: 200,
+            code: None,
+            region: None,
+            unread: None,
+        }
     }
 }
 
@@ -54,7 +64,7 @@ impl Failure {
     pub(crate) fn local(subject: Subject<'_>, shape: &Shape<'_>, message: impl Into<String>) -> Self {
         let meaning = classify(shape);
         let error = describe(subject, meaning.kind(subject.condition), message.into());
-        Self { error, meaning, status: 0, code: None, region: None }
+        Self { error, meaning, status: 0, code: None, region: None, unread: None }
     }
 
     /// The failure that an SDK error is.
@@ -76,7 +86,8 @@ impl Failure {
         let message = sentence(kind, &shape);
         let request_id = header("x-amz-request-id");
         let retry_after = header("retry-after").and_then(|text| text.trim().parse().ok());
-        let region = header("x-amz-bucket-region").or_else(|| raw.and_then(region_element));
+        let region = header("x-amz-bucket-region").or_else(|| raw.and_then(document::region));
+        let unread = raw.filter(|_| code.is_none()).and_then(Unread::of).map(Box::new);
 
         let mut told = describe(subject, kind, message).with_source(error);
         if let Some(id) = request_id {
@@ -85,7 +96,7 @@ impl Failure {
         if let Some(seconds) = retry_after {
             told = told.with_retry_after(Duration::from_secs(seconds));
         }
-        Self { error: told, meaning, status, code, region }
+        Self { error: told, meaning, status, code, region, unread }
     }
 
     /// Whether this is a refusal without a reason: a HEAD that was answered 400 or 403.
@@ -138,14 +149,6 @@ pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static
         next = error.source();
     }
     None
-}
-
-/// The `Region` element of an error document: S3 and others name there the region to sign for.
-fn region_element(response: &HttpResponse) -> Option<String> {
-    let document = std::str::from_utf8(response.body().bytes()?).ok()?;
-    let (_, rest) = document.split_once("<Region>")?;
-    let (region, _) = rest.split_once("</Region>")?;
-    (!region.is_empty()).then(|| region.to_owned())
 }
 
 fn sentence(kind: ErrorKind, shape: &Shape<'_>) -> String {

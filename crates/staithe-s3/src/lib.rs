@@ -43,6 +43,7 @@ mod capability;
 mod classify;
 mod config;
 mod connect;
+mod document;
 mod encoding;
 mod failure;
 mod link;

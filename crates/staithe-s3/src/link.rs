@@ -93,7 +93,9 @@ impl Link {
                 Err(failure) => failure,
             };
             let conflict = failure.meaning == Meaning::ConditionConflict;
-            if !failure.meaning.is_transient() || (conflict && !call.retry_conflicts) {
+            // What was done is not done again because its answer reads badly.
+            let done = failure.unread.is_some();
+            if done || !failure.meaning.is_transient() || (conflict && !call.retry_conflicts) {
                 return Err(failure);
             }
             let Some(pause) = self.backoff.pause(tried, fastrand::f64(), failure.error.retry_after()) else {

@@ -125,8 +125,14 @@ impl Link {
                 .set_if_match(if_match.clone())
                 .send()
         });
-        let answer = answer.await?;
-        let version = self.version("complete_multipart", key, answer.e_tag(), answer.version_id())?;
+        let (tag, id) = match answer.await {
+            Ok(answer) => (answer.e_tag, answer.version_id),
+            Err(failure) => match &failure.unread {
+                Some(done) => (done.element("ETag"), done.version_id.clone()),
+                None => return Err(failure),
+            },
+        };
+        let version = self.version("complete_multipart", key, tag.as_deref(), id.as_deref())?;
         Ok(Written { version })
     }
 

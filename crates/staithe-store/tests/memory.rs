@@ -1,5 +1,7 @@
 //! The memory store keeps every promise of the port.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use staithe_store::{

@@ -51,15 +51,12 @@ impl Exchanges {
         }
         let body = CountedBody::new(body, Arc::clone(&entry));
         let is_head = parts.method == Method::HEAD;
-        let response = match &plan.refusal {
-            Some(refusal) => {
-                drain(body).await;
-                refuse(refusal, &entry, is_head).map_err(io::Error::other)?
-            }
-            None => {
-                let request = http::Request::from_parts(parts, s3s::Body::http_body(body));
-                self.service.call(request).await.map_err(|e| io::Error::other(s3s::StdError::from(e)))?
-            }
+        let response = if let Some(refusal) = &plan.refusal {
+            drain(body).await;
+            refuse(refusal, &entry, is_head).map_err(io::Error::other)?
+        } else {
+            let request = http::Request::from_parts(parts, s3s::Body::http_body(body));
+            self.service.call(request).await.map_err(|e| io::Error::other(s3s::StdError::from(e)))?
         };
         pause(&plan.hold_response, plan.delay_response).await;
         if plan.reset_after {

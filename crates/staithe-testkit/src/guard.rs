@@ -7,13 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait_until;
 
 /// The guardian waits for the end of its standard input. That comes only when this process has ended without
-/// dismissing it: then the child is killed and its mount removed.
-const GUARDIAN: &str = r#"trap '' HUP INT TERM; cat >/dev/null; kill -9 "$1" 2>/dev/null; [ -z "$2" ] || umount -l "$2""#;
+/// dismissing it: then the child and those it started are killed, and its mount is removed.
+const GUARDIAN: &str =
+    r#"trap '' HUP INT TERM; cat >/dev/null; kill -9 "-$1" 2>/dev/null; [ -z "$2" ] || umount -l "$2""#;
 
 /// The most of a child's output that is kept; after that the oldest lines go.
 const LOG_BYTES_MAX: usize = 4 << 20;
@@ -125,9 +126,13 @@ impl GuardedChild {
         status
     }
 
-    /// Kills the child (SIGKILL) and waits for its end.
+    /// Kills the child and those it started (SIGKILL), and waits for its end.
     pub(crate) fn kill(&mut self) -> io::Result<ExitStatus> {
-        self.child.kill()?;
+        if self.exited()?.is_none()
+            && let Some(group) = Pid::from_raw(self.child.id() as i32)
+        {
+            kill_process_group(group, Signal::KILL)?;
+        }
         self.child.wait()
     }
 }
@@ -153,10 +158,11 @@ fn guardian(pid: u32, mount: Option<&Path>) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mount::is_mounted;
 
     fn sleeper() -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", "echo ready; echo trouble >&2; sleep 1000"]);
+        command.args(["-c", "echo ready; echo trouble >&2; exec sleep 1000"]);
         command
     }
 
@@ -180,6 +186,20 @@ mod tests {
         drop(child.guardian.stdin.take());
         let status = child.wait(Duration::from_secs(10)).unwrap().expect("killed by the guardian");
         assert!(!status.success());
+    }
+
+    #[test]
+    fn the_guardian_removes_the_mount_too() {
+        crate::require_fuse();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "mount -t tmpfs none \"$1\" && exec sleep 1000", "daemon"]).arg(&path);
+        let mut child = GuardedChild::spawn(command, Some(&path)).unwrap();
+        assert!(wait_until(Duration::from_secs(10), || is_mounted(&path)));
+        drop(child.guardian.stdin.take());
+        assert!(wait_until(Duration::from_secs(10), || !is_mounted(&path)));
+        assert!(child.wait(Duration::from_secs(10)).unwrap().is_some());
     }
 
     #[test]

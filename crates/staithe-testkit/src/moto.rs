@@ -25,16 +25,21 @@ impl Moto {
         let mut command = Command::new("python3");
         command.args(["-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]);
         let mut server = GuardedChild::spawn(command, None).map_err(|error| {
-            io::Error::new(error.kind(), format!("python3 is needed to run moto, and does not start: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("python3 is needed to run moto, and does not start: {error}"),
+            )
         })?;
         let mut address = None;
-        wait_until(Duration::from_secs(60), || {
+        wait_until(Duration::from_mins(1), || {
             address = address_in(&server.stderr().text()).or_else(|| address_in(&server.stdout().text()));
             address.is_some() || matches!(server.exited(), Ok(Some(_)) | Err(_))
         });
         let Some(address) = address else {
             let said = server.stderr().text();
-            let sentence = format!("moto does not answer; install it with `pip install 'moto[server]'`. It said:\n{said}");
+            let sentence = format!(
+                "moto does not answer; install it with `pip install 'moto[server]'`. It said:\n{said}"
+            );
             return Err(io::Error::new(io::ErrorKind::NotFound, sentence));
         };
         Ok(Self { _server: server, address })

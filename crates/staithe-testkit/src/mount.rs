@@ -46,7 +46,7 @@ impl DaemonOptions {
             mount_point: None,
             state_dir: None,
             ready_deadline: Duration::from_secs(30),
-            exit_deadline: Duration::from_secs(60),
+            exit_deadline: Duration::from_mins(1),
         }
     }
 
@@ -182,9 +182,10 @@ impl MountedDaemon {
         if is_ready {
             return Ok(());
         }
-        let missing = match is_mounted(&self.mount_point) {
-            true => "it is mounted, but has not printed `ready`",
-            false => "it is not in the mount table",
+        let missing = if is_mounted(&self.mount_point) {
+            "it is mounted, but has not printed `ready`"
+        } else {
+            "it is not in the mount table"
         };
         Err(DaemonError::NotReady { after: deadline, missing, stderr: self.stderr() })
     }
@@ -272,7 +273,9 @@ impl Drop for MountedDaemon {
     fn drop(&mut self) {
         /// A test that drops its daemon does not care how it ends, only that it does.
         const PATIENCE: Duration = Duration::from_secs(10);
-        let ended = self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(PATIENCE), Ok(Some(_)));
+        let patience = PATIENCE.min(self.exit_deadline);
+        let ended =
+            self.child.signal(Signal::TERM).is_ok() && matches!(self.child.wait(patience), Ok(Some(_)));
         if !ended || is_mounted(&self.mount_point) {
             detach(&self.mount_point);
         }
@@ -281,15 +284,14 @@ impl Drop for MountedDaemon {
 }
 
 fn directory(given: Option<PathBuf>, made: &mut Vec<TempDir>) -> Result<PathBuf, DaemonError> {
-    let path = match given {
-        Some(path) => path,
-        None => {
-            let new = tempfile::Builder::new().prefix("staithe-").tempdir();
-            let new = new.map_err(system("cannot make a temporary directory"))?;
-            let path = new.path().to_owned();
-            made.push(new);
-            path
-        }
+    let path = if let Some(path) = given {
+        path
+    } else {
+        let new = tempfile::Builder::new().prefix("staithe-").tempdir();
+        let new = new.map_err(system("cannot make a temporary directory"))?;
+        let path = new.path().to_owned();
+        made.push(new);
+        path
     };
     // The mount table has real paths.
     path.canonicalize().map_err(system(format!("cannot use {}", path.display())))
@@ -310,7 +312,8 @@ fn detach(mount_point: &Path) {
     }
 }
 
-fn is_mounted(path: &Path) -> bool {
+/// Whether this very path is in the mount table.
+pub(crate) fn is_mounted(path: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| Path::new(&unescape(at)) == path)
 }
@@ -334,7 +337,10 @@ fn unescape(text: &str) -> String {
 /// With one sentence that says what is missing: a test that cannot run has not passed.
 pub fn require_fuse() {
     let device = fs::metadata("/dev/fuse").is_ok_and(|meta| meta.file_type().is_char_device());
-    assert!(device, "this test mounts a filesystem and needs /dev/fuse: load the fuse module, or add the device");
+    assert!(
+        device,
+        "this test mounts a filesystem and needs /dev/fuse: load the fuse module, or add the device"
+    );
     let root = rustix::process::geteuid().is_root();
     assert!(root, "this test mounts and detaches a filesystem and needs to run as root");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use s3s::service::S3ServiceBuilder;
+use s3s::validation::{AwsNameValidation, NameValidation};
 use staithe_store::MemoryStore;
 use tokio::runtime::Runtime;
 
@@ -107,6 +108,7 @@ impl S3Server {
         let mut service = S3ServiceBuilder::new(Front { buckets: buckets.clone(), modes: modes.clone() });
         service.set_auth(credentials.clone());
         service.set_access(credentials.clone());
+        service.set_validation(ShortNames);
         let (faults, requests) = (Faults::default(), Requests::default());
         let exchanges = Exchanges {
             service: service.build(),
@@ -220,6 +222,17 @@ impl S3Server {
         let listener = Listener::bind(self.address, exchanges, connections, runtime.handle())?;
         *self.listener.lock() = Some(listener);
         Ok(())
+    }
+}
+
+/// The names of S3's buckets, and shorter ones.
+struct ShortNames;
+
+impl NameValidation for ShortNames {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        let is_short =
+            matches!(name.len(), 1 | 2) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        is_short || AwsNameValidation::new().validate_bucket_name(name)
     }
 }
 

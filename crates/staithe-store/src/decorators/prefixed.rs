@@ -57,7 +57,8 @@ impl Prefixed {
 impl ObjectStore for Prefixed {
     fn url(&self) -> String {
         let inner = self.inner.url();
-        format!("{}/{}", inner.strip_suffix('/').unwrap_or(&inner), self.prefix)
+        let slash = if inner.ends_with("://") || !inner.ends_with('/') { "/" } else { "" };
+        format!("{inner}{slash}{}", self.prefix)
     }
 
     fn capabilities(&self) -> &Capabilities {

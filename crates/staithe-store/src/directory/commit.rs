@@ -49,7 +49,7 @@ impl Commit<'_> {
             self.cancel.check(self.operation)?;
             still_wanted()?;
             let tried = if base == self.place.parent() {
-                self.into_directory(leaf)?
+                self.in_directory(leaf)?
             } else {
                 self.with_directories(leaf, &base)?
             };
@@ -89,7 +89,7 @@ impl Commit<'_> {
     }
 
     /// The directory is there: moves the leaf into it, or marks the one that is the leaf.
-    fn into_directory(&self, leaf: &Leaf<'_>) -> Result<Tried> {
+    fn in_directory(&self, leaf: &Leaf<'_>) -> Result<Tried> {
         let parent = match self.open_dir(self.place.parent()) {
             Ok(parent) => parent,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Tried::Again),
@@ -252,7 +252,7 @@ impl Drop for Tower<'_> {
     }
 }
 
-/// The name of the topmost of the directories to be pruned and the directory that holds it.
+/// A path as the directory that holds it and the name there.
 pub(super) fn split(path: &str) -> (&str, &str) {
     (parent_of(path), name_of(path))
 }

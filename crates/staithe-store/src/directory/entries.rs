@@ -17,9 +17,16 @@ pub(super) struct Entry<'e> {
 /// Bytes of directory entries fetched at once.
 const BUFFER: usize = 32 << 10;
 
+/// Bytes fetched to see whether there is any: a few entries, so that a large directory costs no more.
+const PEEK: usize = 1 << 10;
+
 /// Calls `visit` for every entry that can be part of a key, in no order, until it answers false.
-pub(super) fn for_each(dir: impl AsFd, mut visit: impl FnMut(&Entry<'_>) -> bool) -> Result<(), Errno> {
-    raw(&dir, BUFFER, |name, kind| {
+pub(super) fn for_each(dir: impl AsFd, visit: impl FnMut(&Entry<'_>) -> bool) -> Result<(), Errno> {
+    visible(dir, BUFFER, visit)
+}
+
+fn visible(dir: impl AsFd, buffer: usize, mut visit: impl FnMut(&Entry<'_>) -> bool) -> Result<(), Errno> {
+    raw(&dir, buffer, |name, kind| {
         let Ok(name) = std::str::from_utf8(name) else { return Ok(true) };
         if !place::is_name(name) {
             return Ok(true);
@@ -45,7 +52,7 @@ pub(super) fn for_each(dir: impl AsFd, mut visit: impl FnMut(&Entry<'_>) -> bool
 /// Whether no entry can be part of a key.
 pub(super) fn is_empty(dir: impl AsFd) -> Result<bool, Errno> {
     let mut empty = true;
-    for_each(dir, |_| {
+    visible(dir, PEEK, |_| {
         empty = false;
         false
     })?;
@@ -55,7 +62,7 @@ pub(super) fn is_empty(dir: impl AsFd) -> Result<bool, Errno> {
 /// Whether the directory has just this one entry, of whatever kind.
 pub(super) fn has_only(dir: impl AsFd, name: &str) -> Result<bool, Errno> {
     let (mut found, mut others) = (false, false);
-    raw(&dir, 1 << 10, |entry, _| {
+    raw(&dir, PEEK, |entry, _| {
         match entry {
             b"." | b".." => {}
             entry if entry == name.as_bytes() => found = true,
@@ -75,7 +82,11 @@ fn raw(
     let mut space = vec![MaybeUninit::uninit(); buffer];
     let mut entries = RawDir::new(dir, &mut space);
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(Errno::NOENT) => break, // the directory itself was removed: it has no entries any more
+            Err(errno) => return Err(errno),
+        };
         if !visit(entry.file_name().to_bytes(), entry.file_type())? {
             break;
         }

@@ -83,18 +83,16 @@ impl Root {
         Ok(Self { fd, path, identity, locks, session, options, caps, last_stamp })
     }
 
-    /// Fails if the root was removed, or another directory stands in its place. One system call.
+    /// Fails if the root was removed, or another directory stands in its place (which may well have got the
+    /// same inode number, so the one that is held is asked too). Two system calls.
     pub(super) fn check_alive(&self, operation: &'static str) -> Result<()> {
+        let held = rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink > 0);
         let found = rustix::fs::stat(&self.path);
-        if found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.identity) {
+        if held && found.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.identity) {
             return Ok(());
         }
         let text = format!("the directory {} is no longer there", self.path.display());
         Err(StoreError::new(ErrorKind::VolumeGone, operation, text))
-    }
-
-    pub(super) fn stat(&self) -> Result<Stat, Errno> {
-        rustix::fs::fstat(&self.fd)
     }
 
     pub(super) fn synced(&self) -> bool {

@@ -12,7 +12,7 @@ use super::blocking::Cancel;
 use super::errno;
 use super::root::Root;
 use super::session::{NEW_FILE, errno_of};
-use crate::{Key, NewObject, Payload, Result, StoreError};
+use crate::{ErrorKind, Key, NewObject, Payload, Result, StoreError, checks};
 
 /// Bytes written or copied between two looks at whether anybody still waits.
 const STEP: usize = 8 << 20;
@@ -29,8 +29,16 @@ pub(super) struct TempFile<'r> {
 impl<'r> TempFile<'r> {
     pub(super) fn new(root: &'r Root, operation: &'static str, key: &Key) -> Result<Self> {
         let name = root.session.fresh("file-");
-        let file = rustix::fs::openat(&root.session.dir, &name, NEW_FILE, Mode::from_raw_mode(0o666))
-            .map_err(|errno| errno::error(operation, Some(key), "making a temporary file", errno))?;
+        let file = rustix::fs::openat(&root.session.dir, &name, NEW_FILE, Mode::from_raw_mode(0o666));
+        let file = match file {
+            Ok(file) => file,
+            Err(Errno::NOENT) => {
+                root.check_alive(operation)?;
+                let text = "the store's hidden directory was removed under it; open the store anew";
+                return Err(checks::fail(ErrorKind::Unavailable, operation, key, text));
+            }
+            Err(errno) => return Err(errno::error(operation, Some(key), "making a temporary file", errno)),
+        };
         Ok(Self { root, operation, key: key.clone(), name, file: File::from(file) })
     }
 
@@ -79,7 +87,7 @@ impl<'r> TempFile<'r> {
 
     fn source_changed(&self) -> StoreError {
         let text = "the source was cut short while it was copied";
-        crate::checks::fail(crate::ErrorKind::VersionMismatch, self.operation, &self.key, text)
+        checks::fail(ErrorKind::VersionMismatch, self.operation, &self.key, text)
     }
 
     /// Gives the file its attributes, its unique time and, where asked for, a safe place on the disk.

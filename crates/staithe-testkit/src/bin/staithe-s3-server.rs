@@ -51,7 +51,7 @@ fn bucket(text: &str) -> Result<(String, Versioning), String> {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> std::io::Result<()> {
+fn run(args: &Args) -> std::io::Result<()> {
     let Data::Memory = args.data;
     let config = ServerConfig {
         listen: args.listen,

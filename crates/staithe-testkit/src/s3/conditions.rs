@@ -25,10 +25,14 @@ pub(super) fn of_write(
 /// The conditions on an object that is read, or copied from.
 #[derive(Debug, Default)]
 pub(super) struct ReadConditions {
-    pub(super) if_match: Option<ETagCondition>,
-    pub(super) if_none_match: Option<ETagCondition>,
-    pub(super) if_modified_since: Option<Timestamp>,
-    pub(super) if_unmodified_since: Option<Timestamp>,
+    /// `If-Match`.
+    pub(super) matches: Option<ETagCondition>,
+    /// `If-None-Match`.
+    pub(super) differs_from: Option<ETagCondition>,
+    /// `If-Modified-Since`.
+    pub(super) modified_since: Option<Timestamp>,
+    /// `If-Unmodified-Since`.
+    pub(super) unmodified_since: Option<Timestamp>,
 }
 
 /// Which condition did not hold.
@@ -48,15 +52,15 @@ impl ReadConditions {
             ETagCondition::ETag(tag) => tag.weak_cmp(&tag_out(&meta.version.etag)),
         };
         let modified = whole_seconds(meta.last_modified);
-        let matches = match (&self.if_match, &self.if_unmodified_since) {
+        let holds = match (&self.matches, &self.unmodified_since) {
             (Some(condition), _) => is(condition),
             (None, Some(since)) => modified <= *since,
             (None, None) => true,
         };
-        if !matches {
+        if !holds {
             return Err(Unmet::Changed);
         }
-        let differs = match (&self.if_none_match, &self.if_modified_since) {
+        let differs = match (&self.differs_from, &self.modified_since) {
             (Some(condition), _) => !is(condition),
             (None, Some(since)) => modified > *since,
             (None, None) => true,

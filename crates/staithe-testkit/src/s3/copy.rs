@@ -48,10 +48,10 @@ impl Source {
 
 pub(super) async fn copy(front: &Front, input: CopyObjectInput) -> S3Result<CopyObjectOutput> {
     let conditions = ReadConditions {
-        if_match: input.copy_source_if_match,
-        if_none_match: input.copy_source_if_none_match,
-        if_modified_since: input.copy_source_if_modified_since,
-        if_unmodified_since: input.copy_source_if_unmodified_since,
+        matches: input.copy_source_if_match,
+        differs_from: input.copy_source_if_none_match,
+        modified_since: input.copy_source_if_modified_since,
+        unmodified_since: input.copy_source_if_unmodified_since,
     };
     let source = Source::new(front, &input.copy_source, conditions)?;
     let target = front.buckets.get(&input.bucket)?;

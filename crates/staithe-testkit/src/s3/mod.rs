@@ -57,7 +57,7 @@ impl S3 for Front {
     }
 
     async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
-        Ok(volume::list(self, &request.input)).map(S3Response::new)
+        Ok(S3Response::new(volume::list(self, &request.input)))
     }
 
     async fn get_bucket_location(

@@ -118,10 +118,10 @@ pub(super) async fn upload_part_copy(
     let upload = handle(&input.key, &input.upload_id)?;
     let number = part_number(input.part_number)?;
     let conditions = ReadConditions {
-        if_match: input.copy_source_if_match,
-        if_none_match: input.copy_source_if_none_match,
-        if_modified_since: input.copy_source_if_modified_since,
-        if_unmodified_since: input.copy_source_if_unmodified_since,
+        matches: input.copy_source_if_match,
+        differs_from: input.copy_source_if_none_match,
+        modified_since: input.copy_source_if_modified_since,
+        unmodified_since: input.copy_source_if_unmodified_since,
     };
     let source = Source::new(front, &input.copy_source, conditions)?;
     let (meta, range, receipt) = loop {
@@ -187,7 +187,7 @@ fn copy_range(text: Option<&str>, meta: &ObjectMeta) -> S3Result<Range<u64>> {
     }
     if last >= meta.size {
         return Err(s3_error!(
-            InvalidRange,
+            InvalidArgument,
             "The range specified is not valid for source object of size: {}",
             meta.size
         ));

@@ -86,8 +86,8 @@ fn enabled(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
 
-fn content_type(meta: &ObjectMeta) -> Option<String> {
-    Some(meta.content_type.clone().unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()))
+fn content_type(meta: &ObjectMeta) -> String {
+    meta.content_type.clone().unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned())
 }
 
 pub(super) async fn head(front: &Front, input: HeadObjectInput) -> S3Result<HeadObjectOutput> {
@@ -96,10 +96,10 @@ pub(super) async fn head(front: &Front, input: HeadObjectInput) -> S3Result<Head
         key: key_in(&input.key)?,
         version_id: input.version_id,
         conditions: ReadConditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
+            matches: input.if_match,
+            differs_from: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
         },
         range: input.range,
         checksums: enabled(input.checksum_mode.as_ref()),
@@ -116,7 +116,7 @@ pub(super) async fn head(front: &Front, input: HeadObjectInput) -> S3Result<Head
         checksum_type: sum.checksum_type,
         content_length: Some((range.end - range.start) as i64),
         content_range: wanted.content_range(&meta, &range),
-        content_type: content_type(&meta),
+        content_type: Some(content_type(&meta)),
         e_tag: Some(tag_out(&meta.version.etag)),
         last_modified: Some(whole_seconds(meta.last_modified)),
         version_id: version_out(&meta.version),
@@ -131,10 +131,10 @@ pub(super) async fn get(front: &Front, input: GetObjectInput) -> S3Result<GetObj
         key: key_in(&input.key)?,
         version_id: input.version_id,
         conditions: ReadConditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
-            if_modified_since: input.if_modified_since,
-            if_unmodified_since: input.if_unmodified_since,
+            matches: input.if_match,
+            differs_from: input.if_none_match,
+            modified_since: input.if_modified_since,
+            unmodified_since: input.if_unmodified_since,
         },
         range: input.range,
         checksums: enabled(input.checksum_mode.as_ref()),
@@ -152,7 +152,7 @@ pub(super) async fn get(front: &Front, input: GetObjectInput) -> S3Result<GetObj
         checksum_type: sum.checksum_type,
         content_length: Some((range.end - range.start) as i64),
         content_range: wanted.content_range(&meta, &range),
-        content_type: content_type(&meta),
+        content_type: Some(content_type(&meta)),
         e_tag: Some(tag_out(&meta.version.etag)),
         last_modified: Some(whole_seconds(meta.last_modified)),
         version_id: version_out(&meta.version),

@@ -81,16 +81,13 @@ pub(super) fn set_versioning(
     let bucket = front.buckets.get(&input.bucket)?;
     let status = input.versioning_configuration.status.as_ref().map(BucketVersioningStatus::as_str);
     match (status, bucket.versioning) {
-        (Some(BucketVersioningStatus::ENABLED), Versioning::On) => {}
+        (Some(BucketVersioningStatus::ENABLED), Versioning::On)
+        | (Some(BucketVersioningStatus::SUSPENDED), Versioning::Off) => {}
         (Some(BucketVersioningStatus::ENABLED), Versioning::Off) if bucket.store.object_count() == 0 => {
             front.buckets.replace(&input.bucket, Versioning::On);
         }
-        (Some(BucketVersioningStatus::SUSPENDED), Versioning::Off) => {}
         _ => {
-            return Err(s3_error!(
-                NotImplemented,
-                "Versions can only be switched on, while the bucket is empty"
-            ));
+            return Err(s3_error!(NotImplemented, "Versions can be switched on while the bucket is empty"));
         }
     }
     Ok(PutBucketVersioningOutput {})
