@@ -1,0 +1,81 @@
+//! Real mounts of real stores, and real programs on them.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
+
+/// The bucket that the tests mount.
+pub(crate) const BUCKET: &str = "bucket";
+
+/// A daemon of this build.
+pub(crate) fn daemon(source: &str) -> DaemonOptions {
+    require_fuse();
+    DaemonOptions::new(env!("CARGO_BIN_EXE_staithe"), source)
+}
+
+pub(crate) fn start(options: DaemonOptions) -> MountedDaemon {
+    options.start().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A mount of a server of ours, with the server.
+pub(crate) fn on_server(versioning: Versioning) -> (S3Server, MountedDaemon) {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, versioning));
+    let mount = start(daemon(&format!("s3://{BUCKET}")).env(server.env()));
+    (server, mount)
+}
+
+/// A mount of a server that others wrote, with the server.
+pub(crate) fn on_moto() -> (Moto, MountedDaemon) {
+    let moto = Moto::start().unwrap_or_else(|error| panic!("{error}"));
+    moto.create_bucket(BUCKET).unwrap();
+    let mount = start(daemon(&format!("s3://{BUCKET}")).env(moto.env()));
+    (moto, mount)
+}
+
+/// A mount of a directory, with the directory.
+pub(crate) fn on_directory() -> (tempfile::TempDir, MountedDaemon) {
+    let bucket = tempfile::tempdir().unwrap();
+    let mount = start(daemon(&format!("file://{}", bucket.path().display())));
+    (bucket, mount)
+}
+
+/// Runs a script in `dir`; it must succeed.
+pub(crate) fn sh(dir: &Path, script: &str) -> String {
+    let output = try_sh(dir, script);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script}\nended with {}\n{out}\n{err}", output.status);
+    out.trim_end().to_owned()
+}
+
+/// Runs a script in `dir`.
+pub(crate) fn try_sh(dir: &Path, script: &str) -> Output {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
+    for (name, value) in [("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_NAME", "A")] {
+        command.env(name, value);
+    }
+    command.env("GIT_COMMITTER_EMAIL", "a@b").output().unwrap()
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub(crate) fn noise(seed: u32, len: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut bytes = Vec::with_capacity(len + 4);
+    while bytes.len() < len {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A path below a mount.
+pub(crate) fn at(mount: &MountedDaemon, path: &str) -> PathBuf {
+    mount.path().join(path)
+}
