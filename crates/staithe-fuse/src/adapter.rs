@@ -17,9 +17,10 @@ use fuser::{
 };
 use staithe_fs::{Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Result, SetAttr};
 
-use crate::directory::{self, Batch, Device};
+use crate::directory::{self, Batch};
 use crate::dispatch::{Deadline, Dispatcher, Reply};
 use crate::flags;
+use crate::kernel::Line;
 use crate::privileges;
 use crate::send;
 use crate::subject::Subject;
@@ -36,7 +37,7 @@ const CONGESTION_THRESHOLD: u16 = 48;
 pub(crate) struct Adapter {
     pub(crate) fs: Arc<Filesystem>,
     pub(crate) dispatcher: Arc<Dispatcher>,
-    pub(crate) device: Arc<Device>,
+    pub(crate) line: Arc<Line>,
     pub(crate) batch: Arc<Batch>,
     pub(crate) batch_plus: Arc<Batch>,
 }
@@ -226,8 +227,16 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let future =
-            privileges::open(Arc::clone(&self.fs), Ino(ino.0), flags::open_mode(flags), request.uid());
+        let (fs, line, ino) = (Arc::clone(&self.fs), Arc::clone(&self.line), Ino(ino.0));
+        let (mode, uid) = (flags::open_mode(flags), request.uid());
+        let future = async move {
+            let (opened, cleared) = privileges::open(fs, ino, mode, uid).await?;
+            if cleared {
+                // The answer to an open carries no attributes, and the kernel would go on honouring the bits.
+                tokio::task::spawn_blocking(move || line.get().map(|kernel| kernel.forget_attributes(ino)));
+            }
+            Ok(opened)
+        };
         self.later(Subject::inode("open", ino.0), reply, future, send::opened);
     }
 
@@ -374,12 +383,11 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let (fs, batch, device) =
-            (Arc::clone(&self.fs), Arc::clone(&self.batch_plus), Arc::clone(&self.device));
+        let (fs, batch, line) = (Arc::clone(&self.fs), Arc::clone(&self.batch_plus), Arc::clone(&self.line));
         let (size, unique, store) = (batch.size(), request.unique(), Arc::clone(&self.fs));
         let future = async move { fs.readdir(HandleId(handle.0), offset, size).await };
         let send = move |reply, items: Vec<_>| {
-            directory::send_plus(reply, unique, &batch, &device, &store, &items);
+            directory::send_plus(reply, unique, &batch, &line, &store, &items);
         };
         self.later(Subject::inode("readdirplus", ino.0), reply, future, send);
     }

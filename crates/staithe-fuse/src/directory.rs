@@ -1,16 +1,14 @@
 //! Directory streams: how many entries to ask for, and how they are put into a reply.
 
-use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus, RequestId};
-use rustix::io::IoSlice;
 use staithe_fs::{DirItem, Filesystem, Kind};
 
 use crate::attributes::{bare, common_ttl, file_attr, file_type};
-use crate::direntplus::{Records, header};
+use crate::direntplus::Records;
 use crate::errno::ALREADY_ANSWERED;
+use crate::kernel::Line;
 use crate::send::GENERATION;
 
 const FIRST: usize = 32;
@@ -42,9 +40,6 @@ impl Batch {
     }
 }
 
-/// The session's device, for the one reply that `fuser` cannot express; set once the session is there.
-pub(crate) type Device = OnceLock<OwnedFd>;
-
 /// Answers READDIR.
 pub(crate) fn send(mut reply: ReplyDirectory, batch: &Batch, items: &[DirItem]) {
     let fits = |item: &&DirItem| !reply.add(INodeNo(item.ino), item.next, file_type(shown(item)), &item.name);
@@ -62,7 +57,7 @@ pub(crate) fn send_plus(
     mut reply: ReplyDirectoryPlus,
     unique: RequestId,
     batch: &Batch,
-    device: &Device,
+    line: &Line,
     fs: &Filesystem,
     items: &[DirItem],
 ) {
@@ -86,14 +81,12 @@ pub(crate) fn send_plus(
     if items.iter().all(|item| is_dot(item) || item.entry.is_some()) {
         return reply.ok();
     }
-    let Some(device) = device.get() else { return reply.ok() };
+    let Some(kernel) = line.get() else { return reply.ok() };
     let mut records = Records::default();
     for item in items {
         records.push(item, known(item));
     }
-    let header = header(unique.0, records.as_bytes().len());
-    let slices = [IoSlice::new(&header), IoSlice::new(records.as_bytes())];
-    if let Err(error) = rustix::io::writev(device, &slices) {
+    if let Err(error) = kernel.answer(unique, &records) {
         // As for every reply: the request is gone, with its connection.
         tracing::debug!(%error, "a directory could not be sent");
     }

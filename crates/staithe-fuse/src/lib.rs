@@ -36,6 +36,7 @@ mod error;
 mod flags;
 mod fusermount;
 mod incidents;
+mod kernel;
 mod mount;
 mod mountpoint;
 mod mounts;

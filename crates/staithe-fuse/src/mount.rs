@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::adapter::Adapter;
 use crate::config::FuseConfig;
-use crate::directory::Device;
 use crate::dispatch::Dispatcher;
 use crate::error::{MountError, MountErrorKind};
+use crate::kernel::{Kernel, Line};
 use crate::mounts::visible_at;
 use crate::{connection, device, mountpoint, notify};
 
@@ -61,16 +61,16 @@ impl FuseMount {
         let mountpoint = mountpoint::prepare(&config.mountpoint)?;
         let invalidations = fs.invalidations();
         let dispatcher = Arc::new(Dispatcher::new(runtime, config.deadline));
-        let own = Arc::new(Device::new());
+        let line = Arc::new(Line::new());
         let adapter = Adapter {
             fs,
             dispatcher: Arc::clone(&dispatcher),
-            device: Arc::clone(&own),
+            line: Arc::clone(&line),
             batch: Arc::default(),
             batch_plus: Arc::default(),
         };
         let fuse = device::mount(&mountpoint, config)?;
-        let started = start(adapter, fuse, &own, config, &mountpoint).and_then(|(session, minor)| {
+        let started = start(adapter, fuse, &line, config, &mountpoint).and_then(|(session, minor)| {
             let notifier = session.notifier();
             let ended = run(session)?;
             notify::spawn(notifier, invalidations, ended.clone()).map_err(|e| cannot("start a thread", e))?;
@@ -197,7 +197,7 @@ fn take_out(mountpoint: &Path, minor: u32) -> Result<Unmounted, MountError> {
 fn start(
     adapter: Adapter,
     fuse: std::os::fd::OwnedFd,
-    own: &Device,
+    line: &Line,
     config: &FuseConfig,
     mountpoint: &Path,
 ) -> Result<(Session<Adapter>, u32), MountError> {
@@ -207,10 +207,9 @@ fn start(
     // that was handed to another user.
     let session = Session::from_fd(adapter, fuse, SessionACL::All, settings)
         .map_err(|e| cannot("agree with the kernel on a session", e))?;
-    // One device serves all threads, so a reply may be written to it from anywhere.
     let device = session.as_fd().try_clone_to_owned().map_err(|e| cannot("duplicate the device", e))?;
     // Empty until here: this is the only place that sets it.
-    let _ = own.set(device);
+    let _ = line.set(Kernel::new(device, session.notifier()));
     let visible = visible_at(mountpoint).map_err(|e| cannot("read the mount table", e))?;
     let minor = visible
         .map(|m| m.minor)

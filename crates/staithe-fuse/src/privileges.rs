@@ -59,17 +59,20 @@ pub(crate) async fn change(
     fs.setattr(ino, handle, set).await
 }
 
-/// Opens a file. One that truncates is a write by the caller, and the kernel leaves the bits to us.
-pub(crate) async fn open(fs: Arc<Filesystem>, ino: Ino, mode: OpenMode, uid: u32) -> Result<Opened> {
+/// Opens a file; tells too whether bits were cleared. An open that truncates is a write by the caller, of which
+/// the kernel leaves the bits to us.
+pub(crate) async fn open(fs: Arc<Filesystem>, ino: Ino, mode: OpenMode, uid: u32) -> Result<(Opened, bool)> {
     let opened = fs.open_file(ino, mode).await?;
-    if mode.truncate
-        && !keeps(uid)
-        && let Err(error) = clear(&fs, ino, opened.handle).await
-    {
-        fs.release(opened.handle);
-        return Err(error);
+    if !mode.truncate || keeps(uid) {
+        return Ok((opened, false));
     }
-    Ok(opened)
+    match clear(&fs, ino, opened.handle).await {
+        Ok(cleared) => Ok((opened, cleared)),
+        Err(error) => {
+            fs.release(opened.handle);
+            Err(error)
+        }
+    }
 }
 
 /// Whether memory knows that there is nothing to clear.
@@ -78,13 +81,12 @@ pub(crate) fn are_known_clear(fs: &Filesystem, ino: Ino, handle: HandleId) -> bo
         .is_some_and(|known| known.is_ok_and(|known| without(&known.attr).is_none()))
 }
 
-/// Clears the bits before a write.
-pub(crate) async fn clear(fs: &Filesystem, ino: Ino, handle: HandleId) -> Result<()> {
+/// Clears the bits before a write; tells whether there were any.
+pub(crate) async fn clear(fs: &Filesystem, ino: Ino, handle: HandleId) -> Result<bool> {
     let known = fs.getattr(ino, Some(handle)).await?;
-    if let Some(mode) = without(&known.attr) {
-        fs.setattr(ino, Some(handle), SetAttr { mode: Some(mode), ..SetAttr::default() }).await?;
-    }
-    Ok(())
+    let Some(mode) = without(&known.attr) else { return Ok(false) };
+    fs.setattr(ino, Some(handle), SetAttr { mode: Some(mode), ..SetAttr::default() }).await?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -20,71 +20,74 @@ const OLDEST_KERNEL: (u32, u32) = (4, 20);
 ///
 /// # Errors
 /// Wrong usage.
-pub(crate) fn run(options: DoctorOptions) -> Result<u8, Failure> {
+pub(crate) fn run(options: &DoctorOptions) -> Result<u8, Failure> {
     let source = Source::parse(&options.source).map_err(Failure::usage)?;
     settings::check_store(&source, &options.store)?;
     let mut report = Report::default();
     machine(&mut report);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?;
-    runtime.block_on(volume(&mut report, &source, &options));
+    runtime.block_on(volume(&mut report, &source, options));
     Ok(if report.failed { FAILED } else { DONE })
 }
 
-/// Findings, as they come.
+/// Findings, printed as they come.
 #[derive(Debug, Default)]
 struct Report {
     failed: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Note,
+    Bad,
+}
+
 impl Report {
-    fn good(&mut self, what: &str, finding: impl Display) {
-        Self::line("ok", what, &finding);
-    }
-
-    fn note(&mut self, what: &str, finding: impl Display) {
-        Self::line("note", what, &finding);
-    }
-
-    fn bad(&mut self, what: &str, finding: impl Display) {
-        self.failed = true;
-        Self::line("FAIL", what, &finding);
-    }
-
-    fn line(verdict: &str, what: &str, finding: &dyn Display) {
+    fn say(&mut self, verdict: Verdict, what: &str, finding: impl Display) {
+        self.failed |= verdict == Verdict::Bad;
+        let verdict = match verdict {
+            Verdict::Good => "ok",
+            Verdict::Note => "note",
+            Verdict::Bad => "FAIL",
+        };
         // A closed standard output is no reason to fail.
         let _ = writeln!(std::io::stdout(), "{verdict:4}  {what:22}  {finding}");
     }
 }
 
+use Verdict::{Bad, Good, Note};
+
 fn machine(report: &mut Report) {
     let root = rustix::process::geteuid().is_root();
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => report.good("/dev/fuse", "can be opened"),
-        Err(error) if root => report.bad("/dev/fuse", format_args!("{error}; load the `fuse` module")),
-        Err(error) => report.note("/dev/fuse", format_args!("{error}; fusermount3 may still open it")),
+        Ok(_) => report.say(Good, "/dev/fuse", "can be opened"),
+        Err(error) if root => report.say(Bad, "/dev/fuse", format_args!("{error}; load the `fuse` module")),
+        Err(error) => report.say(Note, "/dev/fuse", format_args!("{error}; fusermount3 may still open it")),
     }
     let helper = std::process::Command::new("fusermount3").arg("--version").output();
     match (helper, root) {
-        (Ok(_), _) => report.good("fusermount3", "is installed"),
-        (Err(_), true) => report.good("fusermount3", "is not installed; root does not need it"),
+        (Ok(_), _) => report.say(Good, "fusermount3", "is installed"),
+        (Err(_), true) => report.say(Good, "fusermount3", "is not installed; root does not need it"),
         (Err(error), false) => {
-            report.bad("fusermount3", format_args!("{error}; install the package `fuse3`"))
+            report.say(Bad, "fusermount3", format_args!("{error}; install the package `fuse3`"));
         }
     }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     match version(&release) {
         Some(version) if version < OLDEST_KERNEL => {
-            report.bad("kernel", format_args!("{release} is too old; 4.20 or newer is needed"));
+            report.say(Bad, "kernel", format_args!("{release} is too old; 4.20 or newer is needed"));
         }
-        Some(_) => report.good("kernel", &release),
-        None => report.note("kernel", format_args!("{release}; its version cannot be read")),
+        Some(_) => report.say(Good, "kernel", &release),
+        None => report.say(Note, "kernel", format_args!("{release}; its version cannot be read")),
     }
     match places::state_home() {
-        None => report.bad("state directory", "there is no home directory; mount with --state-dir"),
-        Some(home) if writable(&home) => report.good("state directory", home.display()),
+        None => report.say(Bad, "state directory", "there is no home directory; mount with --state-dir"),
+        Some(home) if writable(&home) => report.say(Good, "state directory", home.display()),
         Some(home) => {
-            report.bad(
+            report.say(
+                Bad,
                 "state directory",
                 format_args!("{} is not writable; mount with --state-dir", home.display()),
             );
@@ -95,14 +98,14 @@ fn machine(report: &mut Report) {
 async fn volume(report: &mut Report, source: &Source, options: &DoctorOptions) {
     let store = match source::open(source, &options.store, true).await {
         Ok(store) => store,
-        Err(error) => return report.bad("store", chain(&error)),
+        Err(error) => return report.say(Bad, "store", chain(&error)),
     };
     match store.probe().await {
         Ok(info) => {
             let region = info.region.map(|r| format!(", region {r}")).unwrap_or_default();
-            report.good("store", format_args!("{} answers{region}", store.url()));
+            report.say(Good, "store", format_args!("{} answers{region}", store.url()));
         }
-        Err(error) => return report.bad("store", chain(&error)),
+        Err(error) => return report.say(Bad, "store", chain(&error)),
     }
     capabilities(report, store.capabilities());
     keys(report, &*store, source.prefix()).await;
@@ -124,24 +127,24 @@ fn capabilities(report: &mut Report, can: &Capabilities) {
     ];
     for (what, has, without) in table {
         if has {
-            report.good(what, "yes");
+            report.say(Good, what, "yes");
         } else {
-            report.note(what, format_args!("no: {without}"));
+            report.say(Note, what, format_args!("no: {without}"));
         }
     }
-    report.good("largest object", bytesize::ByteSize(can.object_size_max));
+    report.say(Good, "largest object", bytesize::ByteSize(can.object_size_max));
 }
 
 async fn keys(report: &mut Report, store: &dyn ObjectStore, prefix: &str) {
     let survey = match Survey::of(store, prefix).await {
         Ok(survey) => survey,
-        Err(error) => return report.bad("listing", chain(&error)),
+        Err(error) => return report.say(Bad, "listing", chain(&error)),
     };
-    report.good("objects", survey.objects);
+    report.say(Good, "objects", survey.objects);
     for (reason, group) in &survey.hidden {
-        report.note("hidden", format_args!("{} because {reason}", group.count));
+        report.say(Note, "hidden", format_args!("{} because {reason}", group.count));
         for key in &group.examples {
-            report.note("", format_args!("{key:?}"));
+            report.say(Note, "", format_args!("{key:?}"));
         }
     }
 }

@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<u8, Failure> {
             daemon::run(settings)
         }
         Command::Umount(options) => umount::run(&options),
-        Command::Doctor(options) => doctor::run(options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Status(_)
         | Command::Top(_)
         | Command::Sync(_)

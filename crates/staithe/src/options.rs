@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 
+const SOURCES: &str = "s3://bucket[/prefix], file:///directory or memory://";
+
 #[derive(Debug, Parser)]
 #[command(name = "staithe", version, about = "Mount an object-store bucket as a local filesystem", long_about = None)]
 #[command(disable_help_subcommand = true)]
@@ -72,7 +74,7 @@ pub(crate) struct Rest {
 
 #[derive(Debug, Args)]
 pub(crate) struct MountOptions {
-    /// s3://bucket[/prefix], file:///directory or memory://
+    #[arg(help = SOURCES)]
     pub(crate) source: String,
     /// An empty directory
     pub(crate) mountpoint: PathBuf,
@@ -214,7 +216,7 @@ pub(crate) struct UmountOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// s3://bucket[/prefix], file:///directory or memory://
+    #[arg(help = SOURCES)]
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) store: StoreOptions,

@@ -1,0 +1,179 @@
+//! What the command line answers without a mount: wrong usage, what is not there yet, what cannot start.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("mnt")).unwrap();
+        std::fs::create_dir(dir.path().join("bucket")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn staithe(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_staithe"))
+            .args(arguments)
+            .env("HOME", self.dir.path())
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap()
+    }
+
+    /// The one sentence that a run which must end with `code` says.
+    fn refusal(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.staithe(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} said {said}");
+        assert_eq!(said.lines().count(), 1, "{arguments:?} said {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        said.strip_prefix("staithe: ").unwrap_or_else(|| panic!("{arguments:?} said {said}")).to_owned()
+    }
+
+    /// The same for `staithe mount memory://` with these options.
+    fn refused_option(&self, options: &[&str]) -> String {
+        let mnt = self.path("mnt");
+        self.refusal(USAGE, &[&["mount", "memory://", &mnt], options].concat())
+    }
+}
+
+#[test]
+fn no_command_and_wrong_commands() {
+    let bench = Bench::new();
+    assert!(bench.refusal(USAGE, &[]).contains("--help"));
+    assert!(bench.refusal(USAGE, &["mont"]).contains("mont"));
+    assert!(bench.refusal(USAGE, &["mount", "memory://"]).contains("<MOUNTPOINT>"));
+    assert!(bench.refusal(USAGE, &["umount"]).contains("<MOUNTPOINT>"));
+    assert!(bench.refused_option(&["--colour"]).contains("--colour"));
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let bench = Bench::new();
+    for arguments in [&["--help"][..], &["--version"], &["mount", "--help"], &["doctor", "--help"]] {
+        let output = bench.staithe(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
+    let bench = Bench::new();
+    let options = [
+        ["--cache-dir", "/c"],
+        ["--cache-size", "1GiB"],
+        ["--on-volume-gone", "unmount"],
+        ["--snapshot", "f"],
+        ["--audit-log", "syslog"],
+        ["--metrics", "localhost:1"],
+        ["--write-mode", "back"],
+    ];
+    for option in options {
+        let said = bench.refused_option(&option);
+        assert!(said.contains(option[0]) && said.contains("not available in this version"), "{said}");
+    }
+    for command in ["status", "top", "sync", "jobs", "warm", "reload", "verify"] {
+        let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
+        assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
+    }
+    assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
+    let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
+    let help = String::from_utf8(help).unwrap();
+    for hidden in ["--cache-dir", "--metrics", "--detached", "  verify", "  status"] {
+        assert!(!help.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn wrong_values_are_named() {
+    let bench = Bench::new();
+    for (option, value) in [
+        ("--metadata-ttl", "soon"),
+        ("--negative-ttl", "-1s"),
+        ("--memory-limit", "much"),
+        ("--memory-limit", "1MiB"),
+        ("--op-deadline", "0"),
+        ("--op-deadline", "forever"),
+        ("--drain-deadline", "x"),
+        ("--file-mode", "888"),
+        ("--dir-mode", "rwx"),
+        ("--uid", "me"),
+        ("--attributes", "some"),
+        ("--write-mode", "sideways"),
+        ("--on-conflict", "fight"),
+        ("--log-format", "xml"),
+        ("--log-level", "loud"),
+        ("--endpoint-url", "localhost:9000"),
+    ] {
+        let option_and_value = format!("{option}={value}");
+        let said = bench.refused_option(&[&option_and_value]);
+        assert!(said.contains(option), "{option_and_value}: {said}");
+    }
+    assert!(bench.refused_option(&["--region", "eu-west-1"]).contains("s3://"));
+}
+
+#[test]
+fn wrong_sources_are_named() {
+    let bench = Bench::new();
+    let mnt = bench.path("mnt");
+    for source in ["bucket", "s3://", "gs://bucket", "file://directory", "memory://x"] {
+        bench.refusal(USAGE, &["mount", source, &mnt]);
+        bench.refusal(USAGE, &["doctor", source]);
+    }
+}
+
+#[test]
+fn a_mount_point_in_its_source_is_refused() {
+    let bench = Bench::new();
+    let inside = bench.path("bucket/mnt");
+    std::fs::create_dir(&inside).unwrap();
+    let source = format!("file://{}", bench.path("bucket"));
+    let said = bench.refusal(USAGE, &["mount", &source, &inside]);
+    assert!(said.contains("lie in one another"), "{said}");
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let bench = Bench::new();
+    let quiet = "--log-level=off";
+    let source = format!("file://{}", bench.path("nowhere"));
+    let said = bench.refusal(FAILED, &["mount", &source, &bench.path("mnt"), quiet]);
+    assert!(said.contains("nowhere"), "{said}");
+    let said = bench.refusal(FAILED, &["mount", "memory://", &bench.path("missing"), quiet]);
+    assert!(said.contains("mkdir -p"), "{said}");
+    let said = bench.refusal(FAILED, &["mount", "memory://", &bench.path("missing"), "--background"]);
+    assert!(said.contains("mkdir -p"), "{said}");
+}
+
+#[test]
+fn what_is_not_mounted_is_not_unmounted() {
+    let bench = Bench::new();
+    let said = bench.refusal(FAILED, &["umount", &bench.path("mnt")]);
+    assert!(said.contains("nothing of staithe"), "{said}");
+}
+
+#[test]
+fn the_doctor_reports_on_a_directory() {
+    let bench = Bench::new();
+    std::fs::write(Path::new(&bench.path("bucket")).join("a"), "x").unwrap();
+    let output = bench.staithe(&["doctor", &format!("file://{}", bench.path("bucket"))]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("create if absent") && said.contains("objects"), "{said}");
+    let output = bench.staithe(&["doctor", &format!("file://{}", bench.path("nowhere"))]);
+    assert_eq!(output.status.code(), Some(FAILED));
+}
