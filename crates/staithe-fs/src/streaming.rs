@@ -118,21 +118,19 @@ impl Filesystem {
             let parts = shared.parts.lock();
             parts.begun.clone().filter(|_| !parts.failed)
         };
-        let Some((known, sent_meta)) = begun else {
-            self.abandon_shared(&shared).await;
-            // Nothing was begun, or it failed: the next try plans an upload of its own.
-            let job = Self::begin(&mut inode.state())?;
-            return Ok((job, Outcome::Moved));
-        };
-        let (mut job, present) = {
+        let (mut job, present, fits) = {
             let mut state = inode.state();
-            let has_base = state.staged.as_ref().is_none_or(|s| s.base_size().is_some());
-            if has_base {
-                return Err(FsError::new(FsErrorKind::Io, "an upload ahead of a file with a base"));
-            }
+            // A commit that was under way when this upload began has given the file a base since: what was
+            // written before it is clean now, and was never sent ahead.
+            let fits = state.staged.as_ref().is_some_and(|s| s.base_size().is_none());
             let job = Self::begin(&mut state)?;
             // Under the state's lock: no write is between this and the bytes that the job stands for.
-            (job, shared.parts.lock().table.clone())
+            (job, shared.parts.lock().table.clone(), fits)
+        };
+        let Some((known, sent_meta)) = begun.filter(|_| fits && job.size > 0) else {
+            // Nothing usable was begun: the next try plans an upload of its own.
+            self.abandon_shared(&shared).await;
+            return Ok((job, Outcome::Moved));
         };
         let wanted = job.meta.clone();
         job.meta.write_id.clone_from(&sent_meta.write_id);
