@@ -43,7 +43,11 @@ fn a_name_deleted_by_one_thread_is_created_by_another() {
             // Looks while it is being deleted, so that the kernel has every reason to remember the name.
             let _ = fs::metadata(dir.join("a"));
             turn.wait();
-            assert_eq!(fs::metadata(dir.join("a")).unwrap_err().kind(), ErrorKind::NotFound, "a ghost in {round}");
+            assert_eq!(
+                fs::metadata(dir.join("a")).unwrap_err().kind(),
+                ErrorKind::NotFound,
+                "a ghost in {round}"
+            );
             fs::write(dir.join("a"), "new").unwrap_or_else(|e| panic!("round {round}: {e}"));
             assert_eq!(fs::read(dir.join("a")).unwrap(), b"new");
             assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "round {round}");
@@ -86,9 +90,10 @@ fn a_read_of_a_name_deleted_by_another_client_is_an_honest_absence() {
     let store = server.store(BUCKET).unwrap();
     futures::executor::block_on(store.delete(DeleteRequest::latest(key))).unwrap();
     // Unlike fresh names, this one was just written here: its pages may be believed until its time is over.
-    let gone = staithe_testkit::wait_until(std::time::Duration::from_secs(10), || {
-        matches!(File::open(&path), Err(e) if e.kind() == ErrorKind::NotFound)
-    });
+    let gone = staithe_testkit::wait_until(
+        std::time::Duration::from_secs(10),
+        || matches!(File::open(&path), Err(e) if e.kind() == ErrorKind::NotFound),
+    );
     assert!(gone, "{:?}", fs::metadata(&path));
 }
 

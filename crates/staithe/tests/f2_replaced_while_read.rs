@@ -16,7 +16,8 @@ const PIECE: usize = 64 << 10;
 fn put(server: &S3Server, key: &str, body: Vec<u8>) {
     let store = server.store(BUCKET).unwrap();
     let key = Key::new(key).unwrap();
-    futures::executor::block_on(store.put(&key, body.into(), Default::default(), Default::default())).unwrap();
+    futures::executor::block_on(store.put(&key, body.into(), Default::default(), Default::default()))
+        .unwrap();
 }
 
 fn is_stale(error: &std::io::Error) -> bool {
@@ -75,7 +76,8 @@ fn a_versioned_object_is_read_to_its_end_after_replace_and_after_delete() {
         player.read_exact_at(&mut start, 0).unwrap();
         put(&server, &name, noise(2, SIZE));
         let key = Key::new(&name).unwrap();
-        futures::executor::block_on(server.store(BUCKET).unwrap().delete(DeleteRequest::latest(key))).unwrap();
+        futures::executor::block_on(server.store(BUCKET).unwrap().delete(DeleteRequest::latest(key)))
+            .unwrap();
         read_on(&player, phase, &old).unwrap_or_else(|(at, e)| panic!("phase {phase}, at {at}: {e}"));
     }
 }
