@@ -140,7 +140,7 @@ pub struct Opened {
     pub handle: HandleId,
     /// The kernel may keep the pages that it has of this inode.
     pub keep_cache: bool,
-    /// Nothing can be written through this handle, so close need not flush.
+    /// This handle neither made nor cut the file, nor can it write to it, so close need not flush.
     pub no_flush: bool,
 }
 

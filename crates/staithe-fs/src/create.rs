@@ -128,7 +128,7 @@ impl Filesystem {
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
         self.touch_directory(&directory);
-        let opened = self.open_handle(&inode, open);
+        let opened = self.open_handle(&inode, open, true);
         Ok((self.entry(&inode, self.ttl()), opened))
     }
 

@@ -39,7 +39,7 @@ impl Filesystem {
                 self.revalidate(&inode).await?;
             }
         }
-        let opened = self.open_handle(&inode, mode);
+        let opened = self.open_handle(&inode, mode, mode.truncate);
         let ready =
             if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
         match ready {
@@ -51,20 +51,23 @@ impl Filesystem {
         }
     }
 
-    /// Makes a handle; nothing is asked.
-    pub(crate) fn open_handle(&self, inode: &Arc<Inode>, mode: OpenMode) -> Opened {
+    /// Makes a handle; nothing is asked. `changes` says that to open the file is to change it: also a handle that
+    /// only reads then has something to store.
+    pub(crate) fn open_handle(&self, inode: &Arc<Inode>, mode: OpenMode, changes: bool) -> Opened {
         inode.opens.fetch_add(1, Ordering::AcqRel);
         if mode.write {
             inode.writers.fetch_add(1, Ordering::AcqRel);
         }
+        let flushes = mode.write || changes;
         let handle = FileHandle {
             inode: inode.clone(),
             read: mode.read || !mode.write,
             write: mode.write,
+            flushes,
             queue: Mutex::new(None),
         };
         // Pages never outlive their version: another version is another inode.
-        Opened { handle: self.files.insert(handle), keep_cache: true, no_flush: !mode.write }
+        Opened { handle: self.files.insert(handle), keep_cache: true, no_flush: !flushes }
     }
 
     async fn first_look(&self, inode: &Arc<Inode>, opened: &Opened) -> Result<()> {
@@ -102,7 +105,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        if handle.write { self.commit(&handle.inode).await } else { Ok(()) }
+        if handle.flushes { self.commit(&handle.inode).await } else { Ok(()) }
     }
 
     /// As [`flush`](Self::flush): what the store has is durable.

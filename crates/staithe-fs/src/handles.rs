@@ -18,6 +18,8 @@ pub(crate) struct FileHandle {
     pub(crate) inode: Arc<Inode>,
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// Something may have changed through it, if only by opening it: its close stores the file.
+    pub(crate) flushes: bool,
     /// What is on its way for this reader; made at the first read that needs it.
     pub(crate) queue: Mutex<Option<Arc<Queue>>>,
 }

@@ -2,7 +2,7 @@
 
 mod world;
 
-use staithe_fs::{Allocate, FsErrorKind as K, Ino, Lookup, RenameMode, SetAttr, XattrMode};
+use staithe_fs::{Allocate, FsErrorKind as K, Ino, Lookup, OpenMode, RenameMode, SetAttr, XattrMode};
 use staithe_store::decorators::{Fault, FaultAction, Operation as Op};
 use staithe_store::{ErrorKind, MemoryOptions, ObjectStore};
 use world::{READ, ROOT, WRITE, World, k, noise};
@@ -209,6 +209,28 @@ async fn truncate_holes_and_allocation_end_up_in_the_object() {
     assert!(w.stored("f").await.unwrap() == model);
     w.fs.setattr(w.ino("f").await, None, SetAttr { size: Some(10), ..SetAttr::default() }).await.unwrap();
     assert_eq!(w.stored("f").await.unwrap(), &model[..10]);
+}
+
+#[tokio::test]
+async fn close_stores_what_only_opening_for_reading_changed() {
+    let w = World::new().await;
+    let (_, made) = w.fs.create(Ino::ROOT, "lock", 0o600, READ, ROOT).await.unwrap();
+    assert!(!made.no_flush);
+    w.close(made.handle).await.unwrap();
+    assert_eq!(w.stored("lock").await.unwrap(), b"");
+
+    w.put("f", noise(100)).await;
+    let cut = w.fs.open_file(w.ino("f").await, OpenMode { truncate: true, ..READ }).await.unwrap();
+    assert!(!cut.no_flush);
+    // Its error is close's error.
+    w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::Forbidden)).on(Op::Put).times(1));
+    assert_eq!(w.fs.flush(cut.handle).await.unwrap_err().kind(), K::Forbidden);
+    w.close(cut.handle).await.unwrap();
+    assert_eq!(w.stored("f").await.unwrap(), b"");
+
+    let read = w.fs.open_file(w.ino("f").await, READ).await.unwrap();
+    assert!(read.no_flush);
+    w.fs.release(read.handle);
 }
 
 #[tokio::test]
