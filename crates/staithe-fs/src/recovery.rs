@@ -55,7 +55,9 @@ impl Filesystem {
 
     async fn finish(&self, intent: Intent) -> Result<()> {
         match intent {
-            Intent::RenameTree { from_prefix, to_prefix } => self.resume_move(&from_prefix, &to_prefix).await,
+            Intent::RenameTree { from_prefix, to_prefix, switched } => {
+                self.resume_move(&from_prefix, &to_prefix, switched).await
+            }
             Intent::Upload { key, upload_id } => {
                 let upload = MultipartUpload { key, id: upload_id, initiated: None };
                 Ok(self.store.abort_multipart(&upload).await?)
@@ -201,7 +203,7 @@ fn staging_name(intent: &Intent) -> Option<String> {
 
 fn describe(intent: &Intent) -> String {
     match intent {
-        Intent::RenameTree { from_prefix, to_prefix } => format!("rename {from_prefix:?} to {to_prefix:?}"),
+        Intent::RenameTree { from_prefix, to_prefix, .. } => format!("rename {from_prefix:?} to {to_prefix:?}"),
         Intent::Upload { key, .. } => format!("abort an upload of {key}"),
         Intent::Store(store) => format!("store {}", store.key),
     }

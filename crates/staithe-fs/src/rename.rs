@@ -216,17 +216,17 @@ impl Filesystem {
         if let Some(target) = target {
             self.refuse_children(Some(target), &to_path, to.name).await?;
         }
+        if let Ok(directory) = self.inodes.get(from.parent) {
+            self.keep_directory(&directory).await?;
+        }
         let meta = source.state().meta.clone();
-        self.move_tree(&from_path, &to_path, &meta).await?;
+        self.move_tree(&from_path, &to_path, &meta, target.is_some()).await?;
         self.names.invalidate_tree(source.ino.0);
         if let Some(target) = target {
             self.nameless(target);
         }
         source.state().marker = crate::inode::Marker::Present;
         self.relink(source, from, to);
-        if let Ok(directory) = self.inodes.get(from.parent) {
-            self.keep_directory(&directory).await?;
-        }
         Ok(())
     }
 

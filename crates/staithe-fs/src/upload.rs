@@ -258,6 +258,12 @@ impl Filesystem {
         blocking(move || journal.record(&intent)).await
     }
 
+    /// Writes to the journal, durably, what has become of an intent.
+    pub(crate) async fn renote(&self, id: IntentId, intent: Intent) -> Result<()> {
+        let journal = self.journal.clone();
+        blocking(move || journal.update(id, &intent)).await
+    }
+
     /// Strikes an intent out. A failure only means that the next start looks at it once more.
     pub(crate) async fn forget_intent(&self, id: IntentId) {
         let journal = self.journal.clone();
