@@ -97,7 +97,7 @@ impl Filesystem {
                 Ok((_, Outcome::Moved)) => {}
                 Err(error) if is_lost_race(&error) => return self.lost_race(inode, error).await,
                 Err(error) => {
-                    let is_unlinked = inode.state().link.is_none();
+                    let is_unlinked = inode.state().link.is_none() && !inode.state().replaced;
                     return if is_unlinked { Ok(()) } else { Err(error) };
                 }
             }
@@ -260,7 +260,7 @@ impl Filesystem {
         let version = match version {
             Ok(version) => version,
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
-                self.supersede(inode);
+                self.supersede(inode, &remote.version);
                 return Err(FsError::caused(FsErrorKind::Stale, "the object was replaced or removed", error));
             }
             Err(error) => return Err(error),
@@ -310,8 +310,10 @@ impl Filesystem {
                     "another client was first: both are kept"
                 );
                 self.names.forget(link.parent.0, &name);
-                self.supersede(inode);
                 self.drop_staged(inode);
+                if let Some(base) = inode.state().remote.clone() {
+                    self.supersede(inode, &base.version);
+                }
             }
             Err(cause) => {
                 let cause = with_causes(cause);

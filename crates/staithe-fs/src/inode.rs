@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) meta_known: bool,
     /// The stored object; `None` for what was never stored, and for directories.
     pub(crate) remote: Option<Remote>,
+    /// Whether another client's change took the name away: what is written here can never be stored there.
+    pub(crate) replaced: bool,
     /// When `remote` was last seen to be what the name means.
     pub(crate) validated: Option<Instant>,
     /// The local file with the bytes, while it is written.
@@ -111,6 +113,7 @@ impl State {
             meta,
             meta_known: true,
             remote: None,
+            replaced: false,
             validated: None,
             staged: None,
             bytes_dirty: false,

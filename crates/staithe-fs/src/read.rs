@@ -178,7 +178,7 @@ impl Filesystem {
                 // Renamed or stored anew meanwhile: the same content has another place.
                 return Ok(());
             }
-            self.supersede(inode);
+            self.supersede(inode, &tried.version);
             return Err(FsError::caused(
                 FsErrorKind::Stale,
                 format!("{}: the version that was opened is gone", tried.key),

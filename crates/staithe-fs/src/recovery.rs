@@ -96,7 +96,7 @@ impl Filesystem {
                 None => {
                     let c = &self.config;
                     let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
-                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).0.ino
+                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).ino
                 }
             };
         }
@@ -105,7 +105,7 @@ impl Filesystem {
         state.remote = base;
         state.staged = Some(file);
         state.bytes_dirty = true;
-        self.inodes.insert(state).0
+        self.inodes.insert(state)
     }
 
     /// Takes a revived inode out of memory again; its file, if it is still there, stays on the disk.

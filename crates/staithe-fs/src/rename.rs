@@ -10,6 +10,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
 use crate::locks::{PathGuard, Scope, is_below};
 use crate::names::check_name;
+use crate::table::Pinned;
 
 /// One end of a rename.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +59,9 @@ impl Filesystem {
             return Err(FsError::new(FsErrorKind::Exists, format!("{to_name:?} exists")));
         }
         if source.is_dir() {
-            self.rename_directory(&source, target.as_ref(), from, to).await?;
+            self.rename_directory(&source, target.as_deref(), from, to).await?;
         } else {
-            self.rename_file(&source, target.as_ref(), from, to).await?;
+            self.rename_file(&source, target.as_deref(), from, to).await?;
         }
         for directory in [parent, to_parent] {
             if let Ok(directory) = self.inodes.get(directory) {
@@ -71,16 +72,16 @@ impl Filesystem {
     }
 
     /// The inode of a name, from memory or the store.
-    async fn known(&self, end: End<'_>) -> Result<Option<Arc<Inode>>> {
+    async fn known(&self, end: End<'_>) -> Result<Option<Pinned<'_>>> {
         if let Some(inode) = self.inodes.child(end.parent, end.name).filter(|c| c.state().is_local()) {
-            return Ok(Some(inode));
+            return Ok(Some(self.inodes.pin(inode)));
         }
         match self.lookup(end.parent, end.name).await? {
             Lookup::Found(entry) => {
-                let inode = self.inodes.get(entry.attr.ino)?;
-                // The reference was for us, not for a kernel; the Arc keeps the inode while we work.
-                inode.lookups.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-                Ok(Some(inode))
+                let pinned = self.inodes.get(entry.attr.ino).map(|inode| self.inodes.pin(inode));
+                // The lookup's reference was for us, not for a kernel.
+                self.forget(entry.attr.ino, 1);
+                pinned.map(Some)
             }
             Lookup::Absent { .. } => Ok(None),
         }
@@ -154,7 +155,7 @@ impl Filesystem {
     ) -> Result<()> {
         let version = match self.copy_object(remote, to, None).await {
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
-                self.supersede(source);
+                self.supersede(source, &remote.version);
                 return Err(FsError::caused(FsErrorKind::Stale, "the object was replaced or removed", error));
             }
             version => version?,
