@@ -85,7 +85,7 @@ impl Filesystem {
         let condition = self.condition_for(None);
         match self.store.put(key, Payload::from(bytes), self.encode(meta)?, condition).await {
             Ok(written) => Ok(written.version),
-            Err(error) => match self.was_ours(key, meta, &error).await? {
+            Err(error) => match self.was_ours(key, meta, error.kind()).await? {
                 Some(version) => Ok(version),
                 None => Err(error.into()),
             },

@@ -116,17 +116,20 @@ impl Filesystem {
         let (_guard, from_path, to_path) = self.lock_ends(from, to, Scope::Name).await?;
         still_named(source, from)?;
         let to_key = self.key(&to_path)?;
+        self.know_tries(source, &self.key(&from_path)?).await?;
+        let mut _kept = None;
         if let Some(target) = target {
-            self.keep_for_open(target).await?;
+            self.know_tries(target, &to_key).await?;
+            _kept = self.keep_for_open(target).await?;
         }
         let remote = source.state().remote.clone();
         match remote {
             Some(remote) => self.move_object(source, &remote, &to_key, from, &from_path).await?,
-            // Not stored yet: its commit will find the new name. What it replaces must not come back, though.
+            // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
+            // truncated file replaces does, so that the name is never empty and a lost race is noticed.
             None => {
-                if target.is_some_and(|t| t.state().remote.is_some()) {
-                    self.store.delete(DeleteRequest::latest(to_key)).await?;
-                }
+                let replaced = target.and_then(|t| t.state().remote.clone());
+                source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
             }
         }
         self.restart_streaming(source);
@@ -190,8 +193,9 @@ impl Filesystem {
             self.inodes.let_go(&loser);
         }
         self.remember(from.parent, from.name, None);
-        self.remember(to.parent, to.name, None);
-        if !source.state().is_local() {
+        if source.state().is_local() {
+            self.remember(to.parent, to.name, None);
+        } else {
             self.confirm(source);
         }
     }
