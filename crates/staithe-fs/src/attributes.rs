@@ -83,7 +83,7 @@ impl Filesystem {
             .await?;
         }
         if set.size.is_some() && handle.is_none() {
-            self.commit(&inode).await?;
+            self.commit_to_its_end(&inode).await?;
             self.settle_staging(&inode);
         }
         let state = inode.state();

@@ -1,14 +1,18 @@
 //! Small objects that came along with their attributes, until somebody opens them.
 //!
-//! Bounded in bytes: the oldest ones go first.
+//! Bounded in bytes, what each takes beside its bytes included: the oldest ones go first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use staithe_store::ETag;
 
 use crate::inode::Inode;
+
+/// What a body takes beside its bytes: its place here, and the memory of an inode that went before it.
+const OVERHEAD: u64 = 1024;
 
 #[derive(Debug, Default)]
 struct Held {
@@ -34,10 +38,19 @@ impl SmallBodies {
         size <= self.most
     }
 
-    /// Hangs a body on its inode, and lets the oldest ones go until all fit. Amortised O(1).
-    pub(crate) fn hold(&self, inode: &Arc<Inode>, body: Bytes) {
-        let size = body.len() as u64;
-        inode.state().body = Some(body);
+    /// Hangs the body of the version `etag` on its inode, and lets the oldest ones go until all fit. Does nothing
+    /// if that is not what the inode is any more: a write may have come in between. Amortised O(1).
+    pub(crate) fn hold(&self, inode: &Arc<Inode>, etag: &ETag, body: Bytes) {
+        let size = body.len() as u64 + OVERHEAD;
+        {
+            let mut state = inode.state();
+            let is_it =
+                state.remote.as_ref().is_some_and(|r| r.version.etag == *etag && r.size == body.len() as u64);
+            if !is_it || state.staged.is_some() || state.is_dirty() {
+                return;
+            }
+            state.body = Some(body);
+        }
         let mut held = self.held.lock();
         held.bytes += size;
         held.oldest_first.push_back((Arc::downgrade(inode), size));

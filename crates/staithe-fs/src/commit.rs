@@ -15,12 +15,15 @@ use staithe_store::{CopyRequest, ErrorKind, Key, PutCondition, StoreError, Versi
 
 use crate::api::Kind;
 use crate::config::OnConflict;
+use crate::create::new_write_id;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
 use crate::layout::UploadPlan;
 use crate::locks::Scope;
+use crate::lookup::Dent;
 use crate::metadata::FileMeta;
+use crate::staging::Staged;
 
 /// How often a commit begins again because the file was renamed under it.
 const MOVED_TRIES: u32 = 8;
@@ -42,10 +45,20 @@ pub(crate) struct Job {
 
 /// How a try ended.
 pub(crate) enum Outcome {
-    /// The store has it at this key; the attributes that went with it.
-    Stored(Key, Written, FileMeta),
-    /// The name moved meanwhile: begin again.
+    /// The store has it; the attributes that went with it.
+    Stored(Job, FileMeta),
+    /// The name moved meanwhile, or what it was made from: begin again.
     Moved,
+}
+
+/// What the failure of a try means.
+enum Refusal {
+    /// Another client was first: the condition did not hold, or the base is gone.
+    LostRace,
+    /// What the try was made with moved, here: begin again.
+    Again,
+    /// The store's last word.
+    Final,
 }
 
 impl Filesystem {
@@ -66,6 +79,8 @@ impl Filesystem {
         let mut state = inode.state();
         match &done {
             Ok(()) => state.failure = None,
+            // Its name went meanwhile, by our own doing: there is nothing to store any more.
+            Err(_) if state.link.is_none() && !state.replaced => return Ok(()),
             Err(error) => {
                 if let Some(staged) = state.staged.as_mut() {
                     staged.abort_commit();
@@ -78,6 +93,14 @@ impl Filesystem {
 
     async fn store_bytes(&self, inode: &Arc<Inode>) -> Result<()> {
         for _ in 0..MOVED_TRIES {
+            let (is_unsure, base) = {
+                let state = inode.state();
+                (state.tries.unsure, state.remote.clone())
+            };
+            if is_unsure {
+                let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
+                self.know_tries(inode, &self.key(&path)?).await?;
+            }
             let Some(plan) = self.plan(inode)? else { return Ok(()) };
             let streaming = inode.state().streaming.take();
             let tried = match (plan, streaming) {
@@ -91,18 +114,37 @@ impl Filesystem {
                 }
             };
             match tried {
-                Ok((job, Outcome::Stored(key, written, sent))) => {
-                    return self.stored(inode, &job, key, written, sent).await;
-                }
-                Ok((_, Outcome::Moved)) => {}
-                Err(error) if is_lost_race(&error) => return self.lost_race(inode, error).await,
-                Err(error) => {
-                    let is_unlinked = inode.state().link.is_none();
-                    return if is_unlinked { Ok(()) } else { Err(error) };
-                }
+                Ok(Outcome::Stored(job, sent)) => return self.stored(inode, &job, &sent).await,
+                Ok(Outcome::Moved) => {}
+                Err(error) => match self.refusal(inode, base.as_ref(), &error).await? {
+                    Refusal::LostRace => return self.lost_race(inode, error).await,
+                    Refusal::Again => {}
+                    Refusal::Final => return Err(error),
+                },
             }
         }
         Err(FsError::new(FsErrorKind::TimedOut, "the file is renamed faster than it can be stored"))
+    }
+
+    /// What a failed try, which began with `base`, means.
+    async fn refusal(&self, inode: &Inode, base: Option<&Remote>, error: &FsError) -> Result<Refusal> {
+        use ErrorKind as K;
+        let Some(cause) = store_error(error) else { return Ok(Refusal::Final) };
+        let is_gone = matches!(cause.kind(), K::VersionMismatch | K::NotFound);
+        match cause.operation() {
+            "put" | "complete_multipart" if cause.kind() == K::VersionMismatch => Ok(Refusal::LostRace),
+            "put" | "complete_multipart" if cause.kind() == K::AlreadyExists => Ok(Refusal::LostRace),
+            // Somebody swept the upload away.
+            "upload_part" | "complete_multipart" if cause.kind() == K::NotFound => Ok(Refusal::Again),
+            "get" | "upload_part_copy" if is_gone => {
+                let now = inode.state().remote.clone();
+                let (Some(base), true) = (base, now.as_ref() == base) else { return Ok(Refusal::Again) };
+                let there = self.head(base.key.clone()).await?;
+                let is_there = there.is_some_and(|o| o.version.etag == base.version.etag);
+                Ok(if is_there { Refusal::Again } else { Refusal::LostRace })
+            }
+            _ => Ok(Refusal::Final),
+        }
     }
 
     /// How to send what is staged; `None` when nothing is to be sent any more.
@@ -125,7 +167,7 @@ impl Filesystem {
         let generation = staged.begin_commit();
         let size = staged.size();
         let mut meta = state.meta.clone();
-        meta.write_id = Some(crate::create::new_write_id());
+        meta.write_id = Some(state.tries.id(state.changes));
         Ok(Job { meta, base: state.remote.clone(), generation, changes: state.changes, size })
     }
 
@@ -140,72 +182,55 @@ impl Filesystem {
         }
     }
 
-    /// After a write that failed: the version, if it had succeeded all the same.
-    pub(crate) async fn was_ours(
-        &self,
-        key: &Key,
-        meta: &FileMeta,
-        error: &StoreError,
-    ) -> Result<Option<Version>> {
-        use ErrorKind as K;
-        if !matches!(error.kind(), K::VersionMismatch | K::AlreadyExists | K::NotFound) {
-            return Ok(None);
-        }
-        let object = self.head(key.clone()).await?;
-        let found = object.map(|o| (FileMeta::decode(&o, &self.defaults()), o.version));
-        Ok(found.filter(|(theirs, _)| theirs.write_id == meta.write_id).map(|(_, version)| version))
-    }
-
     /// Sends all bytes in one PUT.
-    async fn send_whole(&self, inode: &Arc<Inode>) -> Result<(Job, Outcome)> {
-        let (_guard, path, job, bytes) = loop {
+    async fn send_whole(&self, inode: &Arc<Inode>) -> Result<Outcome> {
+        loop {
             let size = inode.state().size();
             self.bring_in(inode, 0..size).await?;
-            let (guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
-            let mut state = inode.state();
-            let size = state.size();
-            let is_here = state.staged.as_ref().is_some_and(|s| s.missing(0..size).is_empty());
-            if is_here {
+            let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
+            let key = self.key(&path)?;
+            // Before the bytes are read: what waits for a place holds none.
+            let _slot = self.upload_slot().await;
+            let (job, bytes) = {
+                let mut state = inode.state();
+                let size = state.size();
+                if state.staged.as_ref().is_some_and(|s| !s.missing(0..size).is_empty()) {
+                    continue;
+                }
                 let job = Self::begin(&mut state)?;
                 let bytes = state.staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;
-                break (guard, path, job, bytes.unwrap_or_default());
-            }
-        };
-        let key = self.key(&path)?;
-        let _slot = self.upload_slot().await;
-        let condition = self.condition_for(job.base.as_ref());
-        let written = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
-        let written = self.accept(&key, &job.meta, written).await?;
-        let sent = job.meta.clone();
-        // Under the name's lock, so that whoever has it next finds the inode where the object is.
-        self.settle_remote(inode, &job, &key, &written);
-        Ok((job, Outcome::Stored(key, written, sent)))
-    }
-
-    /// The answer to a conditional write, unless it is a refusal of what our own first try had done.
-    pub(crate) async fn accept(
-        &self,
-        key: &Key,
-        meta: &FileMeta,
-        answer: staithe_store::Result<Written>,
-    ) -> Result<Written> {
-        match answer {
-            Ok(written) => Ok(written),
-            Err(error) => match self.was_ours(key, meta, &error).await? {
-                Some(version) => Ok(Written { version }),
-                None => Err(error.into()),
-            },
+                state.tries.unsure = true;
+                (job, bytes.unwrap_or_default())
+            };
+            let condition = self.condition_for(job.base.as_ref());
+            let answer = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
+            let Some(written) = self.accept(inode, &key, &job.meta, answer).await? else {
+                return Ok(Outcome::Moved);
+            };
+            // Under the name's lock, so that whoever has it next finds the inode where the object is.
+            self.settle_remote(inode, &job, &key, &written);
+            let sent = job.meta.clone();
+            return Ok(Outcome::Stored(job, sent));
         }
     }
 
     /// The store has the bytes of `job`: they are the inode's stored content now.
     pub(crate) fn settle_remote(&self, inode: &Inode, job: &Job, key: &Key, written: &Written) {
+        // First what the name means, while the inode still answers for it: else a lookup in between would find
+        // neither, and a kernel would believe for a while that there is nothing.
+        let link = inode.state().link.clone();
+        if let Some(link) = link {
+            let etag = written.version.etag.clone();
+            let (size, modified, kind) = (job.size, job.meta.mtime, Some(Kind::File));
+            self.remember(link.parent, &link.name, Some(Dent::File { size, etag, modified, kind }));
+        }
         let mut state = inode.state();
+        state.tries.settle();
         state.remote = Some(Remote { key: key.clone(), version: written.version.clone(), size: job.size });
         state.content += 1;
         state.validated = Some(Instant::now());
         state.meta_known = true;
-        state.meta.write_id.clone_from(&job.meta.write_id);
+        state.body = None;
         let unchanged = state
             .staged
             .as_mut()
@@ -221,25 +246,20 @@ impl Filesystem {
         }
     }
 
-    /// After a successful commit: attributes that the upload could not carry yet, and what names mean.
-    async fn stored(
-        &self,
-        inode: &Arc<Inode>,
-        job: &Job,
-        key: Key,
-        _written: Written,
-        sent: FileMeta,
-    ) -> Result<()> {
-        tracing::debug!(%key, size = job.size, "stored");
-        self.confirm(inode);
+    /// After a successful commit: attributes that the upload could not carry yet.
+    async fn stored(&self, inode: &Arc<Inode>, job: &Job, sent: &FileMeta) -> Result<()> {
+        tracing::debug!(ino = inode.ino.0, size = job.size, "stored");
         let needs_meta = {
             let mut state = inode.state();
             let explicit = state.mtime_set;
-            let differs = !same_attributes(&sent, &job.meta, explicit);
+            let differs = !same_attributes(sent, &job.meta, explicit);
             if !differs && state.changes == job.changes && !explicit {
                 (state.meta.mtime, state.meta.ctime) = (sent.mtime, sent.ctime);
             }
-            differs && state.link.is_some()
+            let needs_meta = differs && state.link.is_some();
+            // Until the store has them, also if that fails now.
+            state.meta_dirty |= needs_meta;
+            needs_meta
         };
         if needs_meta { self.store_meta(inode).await } else { Ok(()) }
     }
@@ -251,19 +271,24 @@ impl Filesystem {
     pub(crate) async fn store_meta(&self, inode: &Arc<Inode>) -> Result<()> {
         let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
         let key = self.key(&path)?;
-        let (meta, changes, remote) = {
+        let (mut meta, changes, remote) = {
             let state = inode.state();
             (state.meta.clone(), state.changes, state.remote.clone())
         };
         let Some(remote) = remote else { return Ok(()) };
-        let version = self.copy_object(&remote, &key, Some(&meta)).await;
-        let version = match version {
+        meta.write_id = Some(new_write_id());
+        let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,
-            Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
-                self.supersede(inode);
-                return Err(FsError::caused(FsErrorKind::Stale, "the object was replaced or removed", error));
-            }
-            Err(error) => return Err(error),
+            // A copy may have another tag than its source, and then its own first try is in its way.
+            Err(error) => match self.was_ours(&key, &meta, kind_in_store(&error)).await? {
+                Some(version) => version,
+                None if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
+                    self.supersede(inode, &remote.version);
+                    let text = "the object was replaced or removed";
+                    return Err(FsError::caused(FsErrorKind::Stale, text, error));
+                }
+                None => return Err(error),
+            },
         };
         {
             let mut state = inode.state();
@@ -301,47 +326,96 @@ impl Filesystem {
         let path = self.inodes.path(link.parent)?;
         let name = crate::names::conflict_name(&link.name, &self.config.host, SystemTime::now());
         let beside = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-        let kept = self.store_beside(inode, &beside).await;
-        match &kept {
-            Ok(()) => {
-                tracing::warn!(
-                    name = &*link.name,
-                    kept_as = beside,
-                    "another client was first: both are kept"
-                );
-                self.names.forget(link.parent.0, &name);
-                self.supersede(inode);
-                self.drop_staged(inode);
+        let place = loop {
+            match self.store_beside(inode, &beside).await {
+                Ok(generation) => {
+                    if self.give_up_name(inode, Some(generation)).is_some() {
+                        self.names.forget(link.parent.0, &name);
+                        break format!("{beside:?}");
+                    }
+                    // Written meanwhile: once more, all of it.
+                }
+                Err(cause) if is_gone(&cause) => match self.give_up_name(inode, None) {
+                    // What was not fetched of the object that ours was made from is nowhere any more.
+                    Some(staged) => break self.set_aside(&staged)?,
+                    None => return Err(error),
+                },
+                Err(cause) => {
+                    let (name, cause_text) = (&*link.name, with_causes(&cause));
+                    tracing::error!(
+                        name,
+                        cause = cause_text,
+                        "another client was first, and ours could not be kept"
+                    );
+                    return Err(cause);
+                }
             }
-            Err(cause) => {
-                let cause = with_causes(cause);
-                tracing::error!(
-                    name = &*link.name,
-                    cause,
-                    "another client was first, and ours could not be kept beside"
-                );
+        };
+        tracing::warn!(name = &*link.name, kept_as = place, "another client was first: both are kept");
+        let text = format!("{:?} was changed by another client; ours is kept as {place}", &*link.name);
+        Err(FsError::caused(FsErrorKind::Stale, text, error))
+    }
+
+    /// Gives the name up to another client, unless bytes were written after `generation`. The staging file.
+    fn give_up_name(&self, inode: &Arc<Inode>, generation: Option<u64>) -> Option<Staged> {
+        let mut taken = None;
+        let link = self.inodes.unlink_if(inode, |state| {
+            let now = state.staged.as_ref().map(Staged::generation);
+            if generation.is_some() && generation != now {
+                return false;
+            }
+            (state.replaced, state.meta_dirty, state.bytes_dirty) = (true, false, false);
+            taken = state.staged.take();
+            true
+        })?;
+        self.lost(inode, &link);
+        if let (Some(staged), Some(_)) = (&taken, generation) {
+            if let Err(error) = staged.remove() {
+                tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
             }
         }
-        kept?;
-        let text = format!("{:?} was changed by another client; ours is kept as {beside:?}", &*link.name);
-        Err(FsError::caused(FsErrorKind::Stale, text, error))
+        taken
+    }
+
+    /// Moves a staging file to where a person may look for it.
+    fn set_aside(&self, staged: &Staged) -> Result<String> {
+        let (name, aside) = (staged.disk_file().name(), self.state_dir.lost_and_found());
+        let moved = std::fs::create_dir_all(&aside)
+            .and_then(|()| std::fs::rename(self.state_dir.staging().join(&name), aside.join(&name)));
+        moved.map_err(|error| FsError::local("setting unstored bytes aside", error))?;
+        Ok(format!("{} (without what was never read of the replaced object)", aside.join(&name).display()))
     }
 }
 
-/// Whether the condition of a commit did not hold.
-fn is_lost_race(error: &FsError) -> bool {
-    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<StoreError>());
-    source.is_some_and(|s| {
-        let is_write = matches!(s.operation(), "put" | "complete_multipart");
-        is_write && matches!(s.kind(), ErrorKind::VersionMismatch | ErrorKind::AlreadyExists)
+/// The store's error behind an error, if there is one.
+fn store_error(error: &FsError) -> Option<&StoreError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<StoreError>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// The store's word for what went wrong; `Invalid` if it was not the store.
+fn kind_in_store(error: &FsError) -> ErrorKind {
+    store_error(error).map_or(ErrorKind::Invalid, StoreError::kind)
+}
+
+/// Whether a read of the base failed because that is not there any more.
+fn is_gone(error: &FsError) -> bool {
+    store_error(error).is_some_and(|cause| {
+        cause.operation() == "get" && matches!(cause.kind(), ErrorKind::VersionMismatch | ErrorKind::NotFound)
     })
 }
 
 /// Whether attributes sent ahead are those that the file has in the end.
 fn same_attributes(sent: &FileMeta, wanted: &FileMeta, mtime_set: bool) -> bool {
     debug_assert_eq!(sent.kind, Kind::File);
-    let times = !mtime_set || (sent.mtime == wanted.mtime && sent.atime == wanted.atime);
-    times
+    (!mtime_set || sent.mtime == wanted.mtime)
+        && sent.atime == wanted.atime
         && (sent.mode, sent.uid, sent.gid) == (wanted.mode, wanted.uid, wanted.gid)
         && sent.xattrs == wanted.xattrs
 }

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use staithe_store::{Payload, PutCondition, Version};
 
-use crate::api::{Caller, Entry, Ino, Kind, OpenMode, Opened};
+use crate::api::{Caller, Entry, Ino, Kind, Lookup, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
+use crate::lookup::replaced;
 use crate::metadata::FileMeta;
 use crate::names::check_name;
 use crate::staging::Staged;
@@ -28,10 +29,8 @@ impl Filesystem {
         let (_guard, path) = self.lock_name(parent, name).await?;
         self.refuse_taken(parent, name)?;
         let (mode, gid) = inherit(&directory, mode, caller.gid, true);
-        let meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
-        if self.is_prefix_of_local(parent, name) {
-            return Err(taken(name));
-        }
+        let mut meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
+        meta.write_id = Some(new_write_id());
         self.put_marker(&path, &meta, PutCondition::IfAbsent).await?;
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         state.marker = Marker::Present;
@@ -86,7 +85,7 @@ impl Filesystem {
         let condition = self.condition_for(None);
         match self.store.put(key, Payload::from(bytes), self.encode(meta)?, condition).await {
             Ok(written) => Ok(written.version),
-            Err(error) => match self.was_ours(key, meta, &error).await? {
+            Err(error) => match self.was_ours(key, meta, error.kind()).await? {
                 Some(version) => Ok(version),
                 None => Err(error.into()),
             },
@@ -109,27 +108,34 @@ impl Filesystem {
         let directory = self.new_name(parent, name)?;
         let (guard, path) = self.lock_name(parent, name).await?;
         self.key(&path)?;
-        if let Some(existing) = self.inodes.child(parent, name).filter(|c| !c.is_dir()) {
+        if self.is_taken(parent, name) || self.inodes.child(parent, name).is_some() {
             drop(guard);
-            let opened = self.open_file(existing.ino, open).await?;
-            return Ok((self.entry(&existing, self.ttl()), opened));
+            return self.open_existing(parent, name, open).await;
         }
-        self.refuse_taken(parent, name)?;
         let (mode, gid) = inherit(&directory, mode, caller.gid, false);
         let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         let staging = StateDir::new_staging_name();
         state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
         state.bytes_dirty = true;
-        let (inode, loser) = self.inodes.insert(state);
-        if let Some(loser) = loser {
-            self.inodes.let_go(&loser);
-        }
+        let inode = self.inodes.insert(state);
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
         self.touch_directory(&directory);
         let opened = self.open_handle(&inode, open, true);
         Ok((self.entry(&inode, self.ttl()), opened))
+    }
+
+    /// Opens the file that has a name which a kernel took for free.
+    async fn open_existing(&self, parent: Ino, name: &str, open: OpenMode) -> Result<(Entry, Opened)> {
+        let Lookup::Found(entry) = self.lookup(parent, name).await? else {
+            return Err(FsError::new(FsErrorKind::Stale, format!("{name:?} went while it was opened")));
+        };
+        let opened = self.open_file(entry.attr.ino, open).await;
+        if opened.is_err() {
+            self.forget(entry.attr.ino, 1);
+        }
+        Ok((entry, opened?))
     }
 
     /// The directory for a new name.
@@ -139,26 +145,21 @@ impl Filesystem {
         self.directory(parent)
     }
 
-    /// Fails if this mount knows that the name is taken.
-    fn refuse_taken(&self, parent: Ino, name: &str) -> Result<()> {
-        let known = self.inodes.child(parent, name).is_some_and(|c| c.is_dir() || c.state().is_local());
+    /// Whether this mount knows that the name is taken.
+    fn is_taken(&self, parent: Ino, name: &str) -> bool {
         let remembered = self.names.lookup(parent.0, name, std::time::Instant::now());
-        if known || matches!(remembered, staithe_dentry::Lookup::Hit(..)) {
-            return Err(taken(name));
-        }
-        Ok(())
+        let child = self.inodes.child(parent, name);
+        child.is_some_and(|c| c.is_dir() || c.state().is_local())
+            || matches!(remembered, staithe_dentry::Lookup::Hit(..))
     }
 
-    fn is_prefix_of_local(&self, parent: Ino, name: &str) -> bool {
-        self.inodes.child(parent, name).is_some_and(|c| c.state().is_local())
+    fn refuse_taken(&self, parent: Ino, name: &str) -> Result<()> {
+        if self.is_taken(parent, name) { Err(taken(name)) } else { Ok(()) }
     }
 
     /// A stored new name takes its place in memory.
     fn born(&self, directory: &Inode, state: State) -> Entry {
-        let (inode, loser) = self.inodes.insert(state);
-        if let Some(loser) = loser {
-            self.inodes.let_go(&loser);
-        }
+        let inode = self.inodes.insert(state);
         self.confirm(&inode);
         self.touch_directory(directory);
         self.entry(&inode, self.ttl())
@@ -184,12 +185,12 @@ impl Filesystem {
         let object = self.get_small(remote.key.clone()).await?;
         match object.filter(|(meta, _)| meta.version.etag == remote.version.etag) {
             Some((_, target)) => {
-                self.bodies.hold(&inode, target.clone());
+                self.bodies.hold(&inode, &remote.version.etag, target.clone());
                 Ok(target)
             }
             None => {
-                self.supersede(&inode);
-                Err(FsError::new(FsErrorKind::Stale, "the link was replaced or removed"))
+                self.supersede(&inode, &remote.version);
+                Err(replaced())
             }
         }
     }

@@ -72,11 +72,11 @@ impl Filesystem {
     pub async fn readdir(&self, handle: HandleId, offset: u64, max: usize) -> Result<Vec<DirItem>> {
         let handle = self.dirs.get(handle)?;
         let mut stream = handle.stream.lock().await;
-        if offset == 0 && !matches!(stream.progress, Progress::Start) {
-            *stream = Stream::new();
-        }
         for unused in stream.offered.drain(..) {
             self.inodes.let_go(&unused);
+        }
+        if offset == 0 && !matches!(stream.progress, Progress::Start) {
+            *stream = Stream::new();
         }
         let mut items = self.dots(&handle.inode, offset, max);
         let mut at = offset.max(DOTS);
@@ -99,7 +99,13 @@ impl Filesystem {
 
     /// Closes a directory stream.
     pub fn releasedir(&self, handle: HandleId) {
-        self.dirs.remove(handle);
+        let Some(handle) = self.dirs.remove(handle) else { return };
+        // A stream that is being read goes on with its own reference, and offers nothing that stays.
+        if let Ok(mut stream) = handle.stream.try_lock() {
+            for unused in stream.offered.drain(..) {
+                self.inodes.let_go(&unused);
+            }
+        }
     }
 
     fn dots(&self, dir: &Inode, offset: u64, max: usize) -> Vec<DirItem> {

@@ -35,7 +35,7 @@ pub enum FsErrorKind {
     NotPermitted,
     /// Not supported here, and nothing was changed.
     Unsupported,
-    /// The staging disk is full.
+    /// The staging disk, or the volume, is full.
     NoSpace,
     /// Over the store's limit for an object.
     TooLarge,
@@ -138,6 +138,7 @@ impl From<StoreError> for FsError {
             ErrorKind::Unavailable | ErrorKind::Timeout => K::TimedOut,
             ErrorKind::Unsupported => K::Unsupported,
             ErrorKind::Invalid => K::Invalid,
+            ErrorKind::OutOfSpace => K::NoSpace,
             _ => K::Io,
         };
         Self::caused(kind, "the store answered with an error", error)

@@ -30,7 +30,7 @@ impl Filesystem {
     /// Reads `len` bytes (not beyond the end) of the stored object, through the handle's queue.
     pub(crate) async fn read_stored(&self, handle: &FileHandle, offset: u64, len: u64) -> Result<ReadData> {
         loop {
-            let queue = self.queue_of(handle)?;
+            let (queue, version) = self.queue_of(handle)?;
             let spawn = |fetch| self.spawn_fetch(&handle.inode, fetch);
             let error = match queue.read_with(offset, len, spawn).await {
                 Ok(slices) => {
@@ -45,31 +45,31 @@ impl Filesystem {
             }
             let error = read_error(&handle.inode, error);
             if error.kind() == FsErrorKind::Stale {
-                self.supersede(&handle.inode);
+                self.supersede(&handle.inode, &version);
             }
             return Err(error);
         }
     }
 
-    /// The handle's queue for the inode's present content.
-    fn queue_of(&self, handle: &FileHandle) -> Result<Arc<Queue>> {
-        let (size, content) = {
+    /// The handle's queue for the inode's present content, and the version that this is.
+    fn queue_of(&self, handle: &FileHandle) -> Result<(Arc<Queue>, Version)> {
+        let (size, content, version) = {
             let state = handle.inode.state();
             let remote = state.remote.as_ref();
             let remote = remote
                 .ok_or_else(|| FsError::new(FsErrorKind::Stale, "there is no stored object to read"))?;
-            (remote.size, Content::Ours(state.content))
+            (remote.size, Content::Ours(state.content), remote.version.clone())
         };
         let mut slot = handle.queue.lock();
         if let Some(queue) = slot.as_ref().filter(|q| q.version() == content) {
-            return Ok(queue.clone());
+            return Ok((queue.clone(), version));
         }
         // The first read, or the first after a write through another handle was stored.
         let queue = Queue::new(size, content, PlannerConfig::default(), &self.budget);
         if let Some(old) = slot.replace(queue.clone()) {
             old.close();
         }
-        Ok(queue)
+        Ok((queue, version))
     }
 
     fn spawn_fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {

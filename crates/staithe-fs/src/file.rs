@@ -10,7 +10,7 @@ use crate::api::{HandleId, Ino, Kind, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
-use crate::inode::Inode;
+use crate::inode::{Inode, State};
 
 /// How much of an object an open asks for before it answers, in bytes: what a first read takes.
 const FIRST_LOOK: u64 = 128 << 10;
@@ -105,7 +105,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        if handle.flushes { self.commit(&handle.inode).await } else { Ok(()) }
+        if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
     }
 
     /// As [`flush`](Self::flush): what the store has is durable.
@@ -114,7 +114,18 @@ impl Filesystem {
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        self.commit(&handle.inode).await
+        self.commit_to_its_end(&handle.inode).await
+    }
+
+    /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
+    /// nobody would know what it had done.
+    pub(crate) async fn commit_to_its_end(&self, inode: &Arc<Inode>) -> Result<()> {
+        if !inode.state().is_dirty() {
+            return Ok(());
+        }
+        let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return Ok(()) };
+        let commit = self.tasks.spawn_on(async move { fs.commit(&inode).await }, &self.runtime);
+        commit.await.map_err(|e| FsError::caused(FsErrorKind::Io, "the commit did not finish", e))?
     }
 
     /// The last descriptor of a handle is gone. Returns at once; what is still dirty (a memory map written after
@@ -167,22 +178,27 @@ impl Filesystem {
     /// Lets the staging file go once nobody writes and the store has everything; without a name, once nobody
     /// has the inode open.
     pub(crate) fn settle_staging(&self, inode: &Arc<Inode>) {
-        let state = inode.state();
-        let done = if state.link.is_some() {
-            !state.is_dirty() && inode.writers.load(Ordering::Acquire) == 0 && state.remote.is_some()
-        } else {
-            !inode.is_open()
-        };
-        drop(state);
-        if done {
-            self.drop_staged(inode);
-        }
+        self.drop_staged_if(inode, |state| {
+            if state.link.is_none() {
+                return !inode.is_open();
+            }
+            let is_stored = !state.is_dirty() && state.remote.is_some();
+            is_stored && state.keepers == 0 && inode.writers.load(Ordering::Acquire) == 0
+        });
     }
 
-    /// Removes the staging file.
+    /// Removes the staging file, and with it whatever is not stored.
     pub(crate) fn drop_staged(&self, inode: &Inode) {
+        self.drop_staged_if(inode, |_| true);
+    }
+
+    /// Asks and removes in one step: a write is before it, and stays, or after it, and stages anew.
+    fn drop_staged_if(&self, inode: &Inode, agrees: impl FnOnce(&State) -> bool) {
         let staged = {
             let mut state = inode.state();
+            if !agrees(&state) {
+                return;
+            }
             (state.meta_dirty, state.bytes_dirty) = (false, false);
             state.staged.take()
         };

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use parking_lot::Mutex;
 use staithe_dentry::Dentries;
 use staithe_parts::Budget;
-use staithe_store::ObjectStore;
+use staithe_store::{ObjectStore, Version};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -16,7 +16,7 @@ use crate::bodies::SmallBodies;
 use crate::config::{AttributeSource, FsConfig};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
-use crate::inode::{Inode, Marker, State, attr_of};
+use crate::inode::{Inode, Link, Marker, State, attr_of};
 use crate::journal::Journal;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
@@ -223,10 +223,26 @@ impl Filesystem {
         self.config.attributes == AttributeSource::Full
     }
 
-    /// The name means something else now, or nothing: the inode goes on nameless for those who have it open,
-    /// and kernel and cache forget the name.
-    pub(crate) fn supersede(&self, inode: &Arc<Inode>) {
-        let Some(link) = self.inodes.unlink(inode) else { return };
+    /// The store has another version than `seen` under the name, or none: the inode goes on nameless for those
+    /// who have it open, and kernel and cache forget the name. False, and nothing is done, if we have changed it
+    /// ourselves meanwhile: bytes of ours that are not stored have the name until their commit meets the other
+    /// version.
+    pub(crate) fn supersede(&self, inode: &Arc<Inode>, seen: &Version) -> bool {
+        let link = self.inodes.unlink_if(inode, |state| {
+            let is_clean = !state.bytes_dirty;
+            let is_it = is_clean && state.remote.as_ref().is_some_and(|r| r.version.etag == seen.etag);
+            if is_it {
+                (state.replaced, state.meta_dirty) = (true, false);
+            }
+            is_it
+        });
+        let Some(link) = link else { return false };
+        self.lost(inode, &link);
+        true
+    }
+
+    /// Tells the caches that `inode` has lost its name to another client.
+    pub(crate) fn lost(&self, inode: &Arc<Inode>, link: &Link) {
         tracing::info!(parent = link.parent.0, name = &*link.name, ino = inode.ino.0, "changed in the store");
         self.names.forget(link.parent.0, &link.name);
         self.announce(Invalidation::Entry { parent: link.parent, name: link.name.to_string() });

@@ -16,6 +16,7 @@ use crate::api::{Attr, Ino, Kind};
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::streaming::Streaming;
+use crate::tries::Tries;
 
 /// Where an inode's stored bytes are. The place changes with a rename, the bytes do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub(crate) meta_known: bool,
     /// The stored object; `None` for what was never stored, and for directories.
     pub(crate) remote: Option<Remote>,
+    /// Whether another client's change took the name away: what is written here can never be stored there.
+    pub(crate) replaced: bool,
     /// When `remote` was last seen to be what the name means.
     pub(crate) validated: Option<Instant>,
     /// The local file with the bytes, while it is written.
@@ -71,6 +74,10 @@ pub(crate) struct State {
     pub(crate) changes: u64,
     /// Raised when the stored bytes become others (not when they move): what part queues call the version.
     pub(crate) content: u64,
+    /// What is remembered of tries to store this.
+    pub(crate) tries: Tries,
+    /// How many operations are making the object's bytes local for those who have it open.
+    pub(crate) keepers: u32,
     /// The upload that runs while the file is still being written.
     pub(crate) streaming: Option<Streaming>,
     /// All bytes of a small object, fetched with its attributes.
@@ -111,6 +118,7 @@ impl State {
             meta,
             meta_known: true,
             remote: None,
+            replaced: false,
             validated: None,
             staged: None,
             bytes_dirty: false,
@@ -118,6 +126,8 @@ impl State {
             mtime_set: false,
             changes: 0,
             content: 0,
+            tries: Tries::default(),
+            keepers: 0,
             streaming: None,
             body: None,
             was_read: false,

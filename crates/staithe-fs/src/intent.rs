@@ -25,6 +25,8 @@ pub(crate) enum Intent {
         from_prefix: String,
         /// The new one, likewise.
         to_prefix: String,
+        /// Whether all of them are under the new prefix, and the old ones only have to go.
+        switched: bool,
     },
     /// Bytes in the staging directory are to be stored.
     Store(Box<StoreIntent>),
@@ -59,8 +61,8 @@ impl Intent {
     /// None today: attributes of any size fit.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let body = match self {
-            Self::RenameTree { from_prefix, to_prefix } => {
-                json!({ "intent": "rename-tree", "from": from_prefix, "to": to_prefix })
+            Self::RenameTree { from_prefix, to_prefix, switched } => {
+                json!({ "intent": "rename-tree", "from": from_prefix, "to": to_prefix, "switched": switched })
             }
             Self::Upload { key, upload_id } => {
                 json!({ "intent": "upload", "key": key.as_str(), "upload": upload_id.as_str() })
@@ -94,6 +96,7 @@ impl Intent {
             "rename-tree" => Ok(Self::RenameTree {
                 from_prefix: fields.text("from")?.to_owned(),
                 to_prefix: fields.text("to")?.to_owned(),
+                switched: fields.get("switched", Value::as_bool)?,
             }),
             "upload" => {
                 Ok(Self::Upload { key: fields.key()?, upload_id: UploadId::new(fields.text("upload")?) })
@@ -238,7 +241,11 @@ mod tests {
             ..store.clone()
         };
         vec![
-            Intent::RenameTree { from_prefix: "a/".to_owned(), to_prefix: "b/\"c/".to_owned() },
+            Intent::RenameTree {
+                from_prefix: "a/".to_owned(),
+                to_prefix: "b/\"c/".to_owned(),
+                switched: true,
+            },
             Intent::Upload { key: Key::new("a").unwrap(), upload_id: UploadId::new("u") },
             Intent::Store(Box::new(store)),
             Intent::Store(Box::new(fresh)),

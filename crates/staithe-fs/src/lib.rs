@@ -12,8 +12,8 @@
 //!
 //! # Rooms
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
-//! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `upload`, `streaming`: from the local disk to
-//! the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
+//! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
+//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
 //! `journal`, `recovery`: what outlives a run.
 
 mod api;
@@ -48,6 +48,7 @@ mod staging;
 mod state_dir;
 mod streaming;
 mod table;
+mod tries;
 mod upload;
 mod write;
 

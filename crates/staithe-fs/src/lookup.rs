@@ -123,7 +123,7 @@ impl Filesystem {
             return None;
         }
         let link = Link { parent, name: Arc::from(name) };
-        Some(self.inodes.insert(self.listed_state(link, dent)?).0)
+        Some(self.inodes.adopt(self.listed_state(link, dent)?))
     }
 
     /// The inode that a directory stream can show with its attributes, without asking anybody.
@@ -245,7 +245,7 @@ impl Filesystem {
         answer: Answer,
         last: bool,
     ) -> Result<Option<Lookup>> {
-        let directory = self.directory(parent)?;
+        self.directory(parent)?;
         let now = Instant::now();
         let entry = match dent_of(&answer) {
             Some(dent) => staithe_dentry::Entry::Positive(dent),
@@ -266,12 +266,18 @@ impl Filesystem {
         let inode = match answer {
             Answer::Absent => {
                 if let Some(gone) = child {
-                    self.inodes.unlink(&gone);
+                    let is_ours = |state: &mut State| {
+                        state.replaced = !state.is_local();
+                        state.replaced
+                    };
+                    if self.inodes.unlink_if(&gone, is_ours).is_none() {
+                        return Ok(Some(Lookup::Found(self.entry(&gone, Duration::ZERO))));
+                    }
                     self.inodes.let_go(&gone);
                 }
                 return Ok(Some(Lookup::Absent { ttl: kernel }));
             }
-            Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body, &directory),
+            Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body),
             Answer::Listed(object) => {
                 let dent = Dent::from(&object);
                 self.remembered(parent, name, child, &dent)
@@ -289,37 +295,19 @@ impl Filesystem {
         link: Link,
         object: ObjectMeta,
         body: Option<Bytes>,
-        directory: &Inode,
     ) -> Arc<Inode> {
         let meta = FileMeta::decode(&object, &self.defaults());
         let remote = Remote { key: object.key, version: object.version, size: object.size };
-        let same = child.filter(|c| {
-            let state = c.state();
-            c.kind == meta.kind
-                && state.remote.as_ref().is_some_and(|r| r.version.etag == remote.version.etag)
+        let etag = remote.version.etag.clone();
+        let same = child.filter(|c| c.kind == meta.kind && renew(&mut c.state(), &meta, &remote));
+        let inode = same.unwrap_or_else(|| {
+            let mut state = State::new(Some(link), meta);
+            state.remote = Some(remote);
+            state.validated = Some(Instant::now());
+            self.inodes.adopt(state)
         });
-        let inode = match same {
-            Some(inode) => {
-                let mut state = inode.state();
-                if !state.is_dirty() {
-                    state.meta = meta;
-                    state.meta_known = true;
-                }
-                state.remote = Some(remote);
-                state.validated = Some(Instant::now());
-                drop(state);
-                inode
-            }
-            None => {
-                let mut state = State::new(Some(link), meta);
-                state.remote = Some(remote);
-                state.validated = Some(Instant::now());
-                self.inodes.insert(state).0
-            }
-        };
         if let Some(body) = body {
-            directory.eagerness.fetch_max(0, Ordering::AcqRel);
-            self.bodies.hold(&inode, body);
+            self.bodies.hold(&inode, &etag, body);
         }
         inode
     }
@@ -352,7 +340,7 @@ impl Filesystem {
             .unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
         let mut state = State::new(Some(link), meta);
         state.marker = marker;
-        self.inodes.insert(state).0
+        self.inodes.adopt(state)
     }
 
     /// The state of an inode made from a listing alone.
@@ -391,20 +379,21 @@ impl Filesystem {
     /// # Errors
     /// `Stale` when it is not: the kernel then looks the name up again.
     pub(crate) async fn revalidate(&self, inode: &Arc<Inode>) -> Result<()> {
-        let (key, etag) = {
+        let (key, version) = {
             let state = inode.state();
+            if state.replaced {
+                return Err(replaced());
+            }
             let fresh =
                 self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
             match &state.remote {
-                Some(remote) if !fresh && !state.is_local() => {
-                    (remote.key.clone(), remote.version.etag.clone())
-                }
+                Some(remote) if !fresh && !state.is_local() => (remote.key.clone(), remote.version.clone()),
                 _ => return Ok(()),
             }
         };
-        let Some(object) = self.head(key).await?.filter(|o| o.version.etag == etag) else {
-            self.supersede(inode);
-            return Err(FsError::new(FsErrorKind::Stale, "the object was replaced or removed"));
+        let Some(object) = self.head(key).await?.filter(|o| o.version.etag == version.etag) else {
+            // Not superseded: what the store answered with is what was stored from here meanwhile.
+            return if self.supersede(inode, &version) { Err(replaced()) } else { Ok(()) };
         };
         let meta = FileMeta::decode(&object, &self.defaults());
         let mut state = inode.state();
@@ -428,8 +417,8 @@ impl Filesystem {
         let (false, Some(remote)) = (known, remote) else { return Ok(()) };
         let object = self.head(remote.key).await?;
         let Some(object) = object.filter(|o| o.version.etag == remote.version.etag) else {
-            self.supersede(inode);
-            return Err(FsError::new(FsErrorKind::Stale, "the object was replaced or removed"));
+            let is_known = !self.supersede(inode, &remote.version) && inode.state().meta_known;
+            return if is_known { Ok(()) } else { Err(replaced()) };
         };
         let meta = FileMeta::decode(&object, &self.defaults());
         let mut state = inode.state();
@@ -439,6 +428,25 @@ impl Filesystem {
         }
         Ok(())
     }
+}
+
+/// Takes in what the store says of an inode, if that is the version it has; says so.
+fn renew(state: &mut State, meta: &FileMeta, remote: &Remote) -> bool {
+    if state.remote.as_ref().is_none_or(|r| r.version.etag != remote.version.etag) {
+        return false;
+    }
+    if !state.is_dirty() {
+        state.meta = meta.clone();
+        state.meta_known = true;
+    }
+    state.remote = Some(remote.clone());
+    state.validated = Some(Instant::now());
+    true
+}
+
+/// What somebody gets whose object is not there any more.
+pub(crate) fn replaced() -> FsError {
+    FsError::new(FsErrorKind::Stale, "the object was replaced or removed by another client")
 }
 
 /// Whether a remembered name means this inode.

@@ -21,7 +21,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use staithe_store::{Metadata, NewObject, ObjectMeta, ObjectSummary};
+use staithe_store::{Metadata, NewObject, ObjectMeta};
 
 use crate::{FsError, FsErrorKind, Kind, Result};
 
@@ -150,12 +150,6 @@ impl FileMeta {
         }
     }
 
-    /// What a listing tells, the rest by default: no request for the object is needed.
-    pub(crate) fn from_listing(object: &ObjectSummary, defaults: &Defaults) -> Self {
-        let kind = if object.key.is_marker() { Kind::Directory } else { Kind::File };
-        Self::new(kind, defaults.mode(kind), defaults.uid, defaults.gid, object.last_modified)
-    }
-
     /// The metadata and media type to store. `bytes_max` bounds the metadata, names and values together, in bytes.
     ///
     /// # Errors
@@ -191,6 +185,11 @@ impl FileMeta {
         let directory = (self.kind == Kind::Directory).then(|| DIRECTORY_TYPE.to_owned());
         Ok(NewObject { metadata, content_type: self.content_type.clone().or(directory) })
     }
+}
+
+/// The id of the write that made an object, if it was one of ours.
+pub(crate) fn write_id(object: &ObjectMeta) -> Option<&str> {
+    object.metadata.get(WRITE_ID).map(String::as_str)
 }
 
 impl Defaults {

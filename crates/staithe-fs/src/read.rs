@@ -4,12 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
-use staithe_store::GetRequest;
+use staithe_store::{ErrorKind, GetRequest, StoreError};
 
 use crate::api::{HandleId, ReadData};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-use crate::handles::FileHandle;
 use crate::inode::{Inode, Remote, State};
 use crate::patience::Backoff;
 use crate::staging::Staged;
@@ -25,7 +24,8 @@ const BRING_IN_PARALLEL: usize = 4;
 impl Filesystem {
     /// Reads from memory or from the local disk; `None`: ask [`read`](Self::read).
     pub fn try_read(&self, handle: HandleId, offset: u64, len: u32) -> Option<Result<ReadData>> {
-        let handle = match self.readable(handle) {
+        // A write-only handle reads too: a kernel fills the page around a small write through it.
+        let handle = match self.files.get(handle) {
             Ok(handle) => handle,
             Err(error) => return Some(Err(error)),
         };
@@ -56,12 +56,15 @@ impl Filesystem {
             if let Some(data) = self.try_read(handle, offset, len) {
                 return data;
             }
-            let open = self.readable(handle)?;
+            let open = self.files.get(handle)?;
             let (is_staged, size) = {
                 let state = open.inode.state();
                 (state.staged.is_some(), state.size())
             };
             let end = size.min(offset.saturating_add(u64::from(len)));
+            if offset >= end {
+                return Ok(ReadData::default());
+            }
             if is_staged {
                 let block = offset / BLOCK * BLOCK..end.next_multiple_of(BLOCK).min(size);
                 self.bring_in(&open.inode, block).await?;
@@ -69,15 +72,6 @@ impl Filesystem {
                 return self.read_stored(&open, offset, end - offset).await;
             }
         }
-    }
-
-    fn readable(&self, handle: HandleId) -> Result<Arc<FileHandle>> {
-        let handle = self.files.get(handle)?;
-        if handle.read {
-            return Ok(handle);
-        }
-        // A kernel reads through a write-only descriptor to fill the page around a small write.
-        Ok(handle)
     }
 
     /// Gives the inode a staging file over its object, unless it has one.
@@ -158,6 +152,11 @@ impl Filesystem {
             }
             at += chunk.len() as u64;
         }
+        if at < range.end {
+            let text = format!("the body ended {} bytes early", range.end - at);
+            let short = StoreError::new(ErrorKind::Corrupt, "get", text).with_key(&remote.key);
+            return Err((at, short.into()));
+        }
         Ok(range.end)
     }
 
@@ -179,7 +178,7 @@ impl Filesystem {
                 // Renamed or stored anew meanwhile: the same content has another place.
                 return Ok(());
             }
-            self.supersede(inode);
+            self.supersede(inode, &tried.version);
             return Err(FsError::caused(
                 FsErrorKind::Stale,
                 format!("{}: the version that was opened is gone", tried.key),

@@ -13,9 +13,10 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote, State};
 use crate::intent::{Intent, StoreIntent};
-use crate::metadata::FileMeta;
+use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
+use crate::tries::{Tries, changes_of};
 use crate::upload::blocking;
 
 /// Files stored at once by a drain.
@@ -55,36 +56,53 @@ impl Filesystem {
 
     async fn finish(&self, intent: Intent) -> Result<()> {
         match intent {
-            Intent::RenameTree { from_prefix, to_prefix } => self.resume_move(&from_prefix, &to_prefix).await,
+            Intent::RenameTree { from_prefix, to_prefix, switched } => {
+                self.resume_move(&from_prefix, &to_prefix, switched).await
+            }
             Intent::Upload { key, upload_id } => {
                 let upload = MultipartUpload { key, id: upload_id, initiated: None };
                 Ok(self.store.abort_multipart(&upload).await?)
             }
-            Intent::Store(store) => {
-                let StoreIntent { key, staging_name, state, base, meta } = *store;
-                let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
-                let path = key.as_str().strip_prefix(&self.config.prefix);
-                let path = path.ok_or_else(|| {
-                    FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
-                })?;
-                let base = base.map(|version| Remote {
-                    key: key.clone(),
-                    version,
-                    size: state.base_size.unwrap_or(0),
-                });
-                let inode = self.revive(path, base, meta, file);
-                let stored = self.commit(&inode).await;
-                if stored.is_ok() {
-                    self.drop_staged(&inode);
-                }
-                self.nameless_copy(&inode);
-                stored
-            }
+            Intent::Store(store) => self.store_kept(*store).await,
         }
     }
 
-    /// Stores a file whose bytes stayed in the staging directory, as its close would have: under its path, with
-    /// directories in memory only.
+    /// Stores a file whose bytes stayed in the staging directory, unless that was done before.
+    async fn store_kept(&self, intent: StoreIntent) -> Result<()> {
+        let StoreIntent { key, staging_name, state, base, meta } = intent;
+        let path = key.as_str().strip_prefix(&self.config.prefix).ok_or_else(|| {
+            FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
+        })?;
+        if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
+            // It goes only when the store has the bytes, or a person.
+            return Ok(());
+        }
+        let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
+        let noted = meta.write_id.as_deref().and_then(changes_of);
+        if let (Some(noted), Some(id)) = (noted, &meta.write_id) {
+            let stored = self.head(key.clone()).await?;
+            let is_newer = stored.as_ref().is_some_and(|object| {
+                let theirs = write_id(object).filter(|theirs| Tries::resume(id).has(theirs));
+                theirs.and_then(changes_of).is_some_and(|changes| changes >= noted)
+            });
+            if is_newer {
+                return file.remove();
+            }
+        }
+        let size = state.base_size.unwrap_or(0);
+        let base = base.map(|version| Remote { key: key.clone(), version, size });
+        let inode = self.revive(path, base, meta, file);
+        let stored = self.commit(&inode).await;
+        // Given up to another client, it is stored beside, or set aside.
+        let is_done = stored.is_ok() || inode.state().staged.is_none();
+        if is_done {
+            self.drop_staged(&inode);
+        }
+        self.nameless_copy(&inode);
+        if is_done { Ok(()) } else { stored }
+    }
+
+    /// The inode that a kept file was: under its path, with directories in memory only.
     fn revive(&self, path: &str, base: Option<Remote>, meta: FileMeta, file: Staged) -> Arc<Inode> {
         let mut parent = Ino::ROOT;
         let mut parts = path.split('/').peekable();
@@ -94,16 +112,20 @@ impl Filesystem {
                 None => {
                     let c = &self.config;
                     let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
-                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).0.ino
+                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).ino
                 }
             };
         }
         let name = path.rsplit('/').next().unwrap_or(path);
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        if let Some(id) = &state.meta.write_id {
+            state.tries = Tries::resume(id);
+            state.changes = changes_of(id).unwrap_or(0);
+        }
         state.remote = base;
         state.staged = Some(file);
         state.bytes_dirty = true;
-        self.inodes.insert(state).0
+        self.inodes.insert(state)
     }
 
     /// Takes a revived inode out of memory again; its file, if it is still there, stays on the disk.
@@ -153,7 +175,12 @@ impl Filesystem {
             let mut state = inode.state();
             self.stage(inode, &mut state)?;
             let base = state.remote.as_ref().map(|r| r.version.clone());
-            let meta = state.meta.clone();
+            if let Some(streaming) = state.streaming.take() {
+                self.abandon(streaming);
+            }
+            let changes = state.changes;
+            let write_id = Some(state.tries.id(changes));
+            let meta = FileMeta { write_id, ..state.meta.clone() };
             let Some(staged) = state.staged.as_ref() else { return Ok(None) };
             let (key, staging_name) = (self.key(&path)?, staged.disk_file().name());
             staged.sync()?;
@@ -201,7 +228,9 @@ fn staging_name(intent: &Intent) -> Option<String> {
 
 fn describe(intent: &Intent) -> String {
     match intent {
-        Intent::RenameTree { from_prefix, to_prefix } => format!("rename {from_prefix:?} to {to_prefix:?}"),
+        Intent::RenameTree { from_prefix, to_prefix, .. } => {
+            format!("rename {from_prefix:?} to {to_prefix:?}")
+        }
         Intent::Upload { key, .. } => format!("abort an upload of {key}"),
         Intent::Store(store) => format!("store {}", store.key),
     }

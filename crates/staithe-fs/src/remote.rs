@@ -126,8 +126,13 @@ impl Filesystem {
             PutCondition::IfAbsent if !self.store.capabilities().put_if_absent => PutCondition::Always,
             other => other,
         };
-        self.store.put(&key, Payload::default(), new, condition).await?;
-        Ok(())
+        match self.store.put(&key, Payload::default(), new, condition).await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.was_ours(&key, meta, error.kind()).await? {
+                Some(_) => Ok(()),
+                None => Err(error.into()),
+            },
+        }
     }
 
     /// Makes sure that a directory outlives its last child: writes its marker unless there is one.

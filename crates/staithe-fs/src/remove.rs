@@ -12,6 +12,16 @@ use crate::inode::{Inode, Marker};
 use crate::locks::Scope;
 use crate::names::check_name;
 
+/// Holds a staging file that [`keep_for_open`](Filesystem::keep_for_open) filled.
+#[derive(Debug)]
+pub(crate) struct Kept(Arc<Inode>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.state().keepers -= 1;
+    }
+}
+
 impl Filesystem {
     /// Removes a file or a symbolic link. Who has it open reads on. One DELETE; none if it was never stored;
     /// one PUT more the first time in a directory without a marker.
@@ -25,19 +35,22 @@ impl Filesystem {
         let directory = self.directory(parent)?;
         self.know_child(parent, name).await?;
         let (_guard, path) = self.lock_name(parent, name).await?;
+        let key = self.key(&path)?;
         let child = self.inodes.child(parent, name);
+        let mut _kept = None;
         if let Some(inode) = &child {
             if inode.is_dir() {
                 return Err(FsError::new(FsErrorKind::IsDirectory, format!("{name:?} is a directory")));
             }
-            self.keep_for_open(inode).await?;
+            self.know_tries(inode, &key).await?;
+            _kept = self.keep_for_open(inode).await?;
         }
         let is_stored = child.as_ref().is_none_or(|c| c.state().remote.is_some());
         if is_stored {
             if !self.has_sibling(&directory, name) {
                 self.keep_directory(&directory).await?;
             }
-            self.store.delete(DeleteRequest::latest(self.key(&path)?)).await?;
+            self.store.delete(DeleteRequest::latest(key)).await?;
         }
         if let Some(inode) = &child {
             self.nameless(inode);
@@ -81,21 +94,23 @@ impl Filesystem {
     }
 
     /// Before the object of an open file goes: brings in what its handles may still read. Nothing need be
-    /// brought where the bucket keeps the version.
-    pub(crate) async fn keep_for_open(&self, inode: &Arc<Inode>) -> Result<()> {
+    /// brought where the bucket keeps the version. Until the value is dropped no close takes the bytes away again.
+    pub(crate) async fn keep_for_open(&self, inode: &Arc<Inode>) -> Result<Option<Kept>> {
         if !inode.is_open() || inode.kind != Kind::File {
-            return Ok(());
+            return Ok(None);
         }
-        let size = {
+        let (kept, size) = {
             let mut state = inode.state();
-            let Some(remote) = state.remote.clone() else { return Ok(()) };
+            let Some(remote) = state.remote.clone() else { return Ok(None) };
             if remote.version.id.is_some() {
-                return Ok(());
+                return Ok(None);
             }
             self.stage(inode, &mut state)?;
-            state.size()
+            state.keepers += 1;
+            (Kept(inode.clone()), state.size())
         };
-        self.bring_in(inode, 0..size).await
+        self.bring_in(inode, 0..size).await?;
+        Ok(Some(kept))
     }
 
     /// Whether memory knows, freshly, of another entry in this directory.

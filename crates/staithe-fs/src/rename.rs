@@ -10,6 +10,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
 use crate::locks::{PathGuard, Scope, is_below};
 use crate::names::check_name;
+use crate::table::Pinned;
 
 /// One end of a rename.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +59,9 @@ impl Filesystem {
             return Err(FsError::new(FsErrorKind::Exists, format!("{to_name:?} exists")));
         }
         if source.is_dir() {
-            self.rename_directory(&source, target.as_ref(), from, to).await?;
+            self.rename_directory(&source, target.as_deref(), from, to).await?;
         } else {
-            self.rename_file(&source, target.as_ref(), from, to).await?;
+            self.rename_file(&source, target.as_deref(), from, to).await?;
         }
         for directory in [parent, to_parent] {
             if let Ok(directory) = self.inodes.get(directory) {
@@ -71,16 +72,16 @@ impl Filesystem {
     }
 
     /// The inode of a name, from memory or the store.
-    async fn known(&self, end: End<'_>) -> Result<Option<Arc<Inode>>> {
+    async fn known(&self, end: End<'_>) -> Result<Option<Pinned<'_>>> {
         if let Some(inode) = self.inodes.child(end.parent, end.name).filter(|c| c.state().is_local()) {
-            return Ok(Some(inode));
+            return Ok(Some(self.inodes.pin(inode)));
         }
         match self.lookup(end.parent, end.name).await? {
             Lookup::Found(entry) => {
-                let inode = self.inodes.get(entry.attr.ino)?;
-                // The reference was for us, not for a kernel; the Arc keeps the inode while we work.
-                inode.lookups.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
-                Ok(Some(inode))
+                let pinned = self.inodes.get(entry.attr.ino).map(|inode| self.inodes.pin(inode));
+                // The lookup's reference was for us, not for a kernel.
+                self.forget(entry.attr.ino, 1);
+                pinned.map(Some)
             }
             Lookup::Absent { .. } => Ok(None),
         }
@@ -115,17 +116,20 @@ impl Filesystem {
         let (_guard, from_path, to_path) = self.lock_ends(from, to, Scope::Name).await?;
         still_named(source, from)?;
         let to_key = self.key(&to_path)?;
+        self.know_tries(source, &self.key(&from_path)?).await?;
+        let mut _kept = None;
         if let Some(target) = target {
-            self.keep_for_open(target).await?;
+            self.know_tries(target, &to_key).await?;
+            _kept = self.keep_for_open(target).await?;
         }
         let remote = source.state().remote.clone();
         match remote {
             Some(remote) => self.move_object(source, &remote, &to_key, from, &from_path).await?,
-            // Not stored yet: its commit will find the new name. What it replaces must not come back, though.
+            // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
+            // truncated file replaces does, so that the name is never empty and a lost race is noticed.
             None => {
-                if target.is_some_and(|t| t.state().remote.is_some()) {
-                    self.store.delete(DeleteRequest::latest(to_key)).await?;
-                }
+                let replaced = target.and_then(|t| t.state().remote.clone());
+                source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
             }
         }
         self.restart_streaming(source);
@@ -154,7 +158,7 @@ impl Filesystem {
     ) -> Result<()> {
         let version = match self.copy_object(remote, to, None).await {
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
-                self.supersede(source);
+                self.supersede(source, &remote.version);
                 return Err(FsError::caused(FsErrorKind::Stale, "the object was replaced or removed", error));
             }
             version => version?,
@@ -189,8 +193,9 @@ impl Filesystem {
             self.inodes.let_go(&loser);
         }
         self.remember(from.parent, from.name, None);
-        self.remember(to.parent, to.name, None);
-        if !source.state().is_local() {
+        if source.state().is_local() {
+            self.remember(to.parent, to.name, None);
+        } else {
             self.confirm(source);
         }
     }
@@ -216,17 +221,17 @@ impl Filesystem {
         if let Some(target) = target {
             self.refuse_children(Some(target), &to_path, to.name).await?;
         }
+        if let Ok(directory) = self.inodes.get(from.parent) {
+            self.keep_directory(&directory).await?;
+        }
         let meta = source.state().meta.clone();
-        self.move_tree(&from_path, &to_path, &meta).await?;
+        self.move_tree(&from_path, &to_path, &meta, target.is_some()).await?;
         self.names.invalidate_tree(source.ino.0);
         if let Some(target) = target {
             self.nameless(target);
         }
         source.state().marker = crate::inode::Marker::Present;
         self.relink(source, from, to);
-        if let Ok(directory) = self.inodes.get(from.parent) {
-            self.keep_directory(&directory).await?;
-        }
         Ok(())
     }
 

@@ -287,11 +287,6 @@ impl Staged {
         self.disk.read_at(offset, (end - offset) as usize)
     }
 
-    /// Whether the content differs from the base, or there is no base yet.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.base_size != Some(self.size) || !self.dirty.is_empty()
-    }
-
     /// Size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -312,11 +307,6 @@ impl Staged {
         &self.dirty
     }
 
-    /// How many bytes were written or fetched: about what the file takes on the disk. O(ranges).
-    pub(crate) fn local_bytes(&self) -> u64 {
-        self.present.iter().map(|range| range.end - range.start).sum()
-    }
-
     /// Begins the commit of the content as it is now and returns its generation. Another commit that was under
     /// way is forgotten.
     ///
@@ -329,6 +319,11 @@ impl Staged {
             dirty: RangeSet::new(),
         });
         self.generation
+    }
+
+    /// Whether a commit is under way.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.since.is_some()
     }
 
     /// The commit under way, if any, came to nothing: everything is as dirty as before.

@@ -3,8 +3,9 @@
 //!
 //! Invariants:
 //! 1. A part counts only while nothing in its range has changed since its bytes were read: a change takes it out
-//!    of the table, and the answer to an upload of it is then ignored.
-//! 2. Nothing is visible in the store before the commit completes the upload.
+//!    of the table, or spoils it while it is on its way.
+//! 2. A part is on its way once at a time: of two, the older bytes could arrive last and stay.
+//! 3. Nothing is visible in the store before the commit completes the upload.
 //!
 //! Lock order: an inode's state, then this table.
 
@@ -24,7 +25,7 @@ use crate::commit::{Job, Outcome};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
-use crate::layout::WHOLE_BELOW;
+use crate::layout::{PartLayout, WHOLE_BELOW};
 use crate::metadata::FileMeta;
 use crate::upload::{KnownUpload, PARTS_AT_ONCE};
 
@@ -32,8 +33,21 @@ use crate::upload::{KnownUpload, PARTS_AT_ONCE};
 #[derive(Debug)]
 pub(crate) struct Streaming {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
+
+/// A part of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    /// On its way.
+    Sent,
+    /// On its way with bytes that have changed since.
+    Spoiled,
+    /// There.
+    Arrived(PartReceipt),
+}
+
+type Table = BTreeMap<PartNumber, Part>;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -48,9 +62,9 @@ struct Parts {
     begun: Option<(KnownUpload, FileMeta)>,
     /// Bytes from the start of the file that have been written without a gap.
     written: u64,
-    next_ticket: u64,
-    /// A receipt where the part has arrived.
-    table: BTreeMap<PartNumber, (u64, Option<PartReceipt>)>,
+    /// Every part below this number is in the table.
+    first_open: u16,
+    table: Table,
     failed: bool,
 }
 
@@ -64,7 +78,9 @@ impl Filesystem {
             streaming.shared.changed(&self.layout(), range, written);
             return;
         }
-        let fit = staged.base_size().is_none() && state.link.is_some() && state.meta_known;
+        // Not while a commit runs either: that gives the file a base.
+        let is_new = staged.base_size().is_none() && !staged.is_committing();
+        let fit = is_new && state.link.is_some() && state.meta_known;
         let (true, true, Some(fs)) = (fit, written >= WHOLE_BELOW, self.me.upgrade()) else { return };
         let shared = Arc::new(Shared::default());
         shared.parts.lock().written = written;
@@ -75,24 +91,25 @@ impl Filesystem {
                 running.parts.lock().failed = true;
             }
         });
-        state.streaming = Some(Streaming { shared, task });
+        state.streaming = Some(Streaming { shared, task: Some(task) });
     }
 
     async fn run_streaming(&self, inode: &Arc<Inode>, shared: &Shared) -> Result<()> {
         let key = self.key(&self.inodes.path(inode.ino)?)?;
-        let mut meta = inode.state().meta.clone();
-        meta.write_id = Some(crate::create::new_write_id());
+        let meta = {
+            let mut state = inode.state();
+            let changes = state.changes;
+            let write_id = Some(state.tries.id(changes));
+            FileMeta { write_id, ..state.meta.clone() }
+        };
         let known = self.begin_upload(&key, &meta).await?;
         shared.parts.lock().begun = Some((known.clone(), meta));
         let mut under_way = FuturesUnordered::new();
         loop {
             while under_way.len() < PARTS_AT_ONCE && !shared.stop.load(Ordering::Acquire) {
-                let Some((number, ticket, range)) = shared.next_part(&self.layout()) else { break };
+                let Some((number, range)) = shared.next_part(&self.layout()) else { break };
                 let (upload, inode) = (&known.upload, inode);
-                under_way.push(async move {
-                    let receipt = self.send_local(inode, upload, number, range).await?;
-                    Ok::<_, FsError>((ticket, receipt))
-                });
+                under_way.push(self.send_local(inode, upload, number, range));
             }
             if under_way.is_empty() && shared.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -100,51 +117,41 @@ impl Filesystem {
             tokio::select! {
                 () = shared.wake.notified() => {}
                 Some(sent) = under_way.next(), if !under_way.is_empty() => {
-                    let (ticket, receipt) = sent?;
-                    shared.arrived(ticket, receipt);
+                    shared.arrived(sent?);
                 }
             }
         }
     }
 
     /// Commits a file whose parts were uploaded ahead: sends what is missing, and completes.
-    pub(crate) async fn finish_streaming(
-        &self,
-        inode: &Arc<Inode>,
-        streaming: Streaming,
-    ) -> Result<(Job, Outcome)> {
+    pub(crate) async fn finish_streaming(&self, inode: &Arc<Inode>, streaming: Streaming) -> Result<Outcome> {
         let shared = streaming.stop().await;
         let begun = {
             let parts = shared.parts.lock();
             parts.begun.clone().filter(|_| !parts.failed)
         };
-        let (mut job, present, fits) = {
-            let mut state = inode.state();
-            // A commit that was under way when this upload began has given the file a base since: what was
-            // written before it is clean now, and was never sent ahead.
-            let fits = state.staged.as_ref().is_some_and(|s| s.base_size().is_none());
-            let job = Self::begin(&mut state)?;
-            // Under the state's lock: no write is between this and the bytes that the job stands for.
-            (job, shared.parts.lock().table.clone(), fits)
-        };
-        let Some((known, sent_meta)) = begun.filter(|_| fits && job.size > 0) else {
-            // Nothing usable was begun: the next try plans an upload of its own.
+        let Some((known, sent_meta)) = begun else {
+            // Nothing was begun, or it failed: the next try plans an upload of its own.
             self.abandon_shared(&shared).await;
-            return Ok((job, Outcome::Moved));
+            return Ok(Outcome::Moved);
         };
-        let wanted = job.meta.clone();
+        let begun = {
+            let mut state = inode.state();
+            // A commit may have given it a base since, or a truncation taken all of it.
+            let fits = state.staged.as_ref().is_some_and(|s| s.base_size().is_none() && s.size() > 0);
+            // Under the state's lock: no write is between this and the bytes that the job stands for.
+            if fits { Some((Self::begin(&mut state)?, shared.parts.lock().table.clone())) } else { None }
+        };
+        let Some((mut job, present)) = begun else {
+            self.abandon_shared(&shared).await;
+            return Ok(Outcome::Moved);
+        };
         job.meta.write_id.clone_from(&sent_meta.write_id);
         match self.send_missing(inode, &known, &job, &present).await {
-            Ok(receipts) => {
-                let (job, outcome) = self.complete(inode, job, known, &receipts).await?;
-                let outcome = match outcome {
-                    Outcome::Stored(key, written, _) => {
-                        Outcome::Stored(key, written, FileMeta { write_id: wanted.write_id, ..sent_meta })
-                    }
-                    Outcome::Moved => Outcome::Moved,
-                };
-                Ok((job, outcome))
-            }
+            Ok(receipts) => match self.complete(inode, job, known, &receipts).await? {
+                Outcome::Stored(job, _) => Ok(Outcome::Stored(job, sent_meta)),
+                Outcome::Moved => Ok(Outcome::Moved),
+            },
             Err(error) => {
                 self.abort_upload(&known).await;
                 Err(error)
@@ -157,16 +164,19 @@ impl Filesystem {
         inode: &Arc<Inode>,
         known: &KnownUpload,
         job: &Job,
-        present: &BTreeMap<PartNumber, (u64, Option<PartReceipt>)>,
+        present: &Table,
     ) -> Result<Vec<PartReceipt>> {
         let layout = self.layout();
-        let last = layout.part_of(job.size - 1);
+        let last = layout.part_of(job.size.saturating_sub(1));
         let last = last.ok_or_else(|| FsError::new(FsErrorKind::TooLarge, "the file has too many parts"))?;
         let numbers = (1..=last.get()).filter_map(PartNumber::new);
         let parts = numbers.map(|number| {
             let whole = layout.range(number);
             let range = whole.start..whole.end.min(job.size);
-            let done = present.get(&number).and_then(|(_, r)| r.clone()).filter(|_| range.end == whole.end);
+            let done = match present.get(&number) {
+                Some(Part::Arrived(receipt)) if range.end == whole.end => Some(receipt.clone()),
+                _ => None,
+            };
             async move {
                 match done {
                     Some(receipt) => Ok(receipt),
@@ -199,53 +209,84 @@ impl Filesystem {
 
 impl Streaming {
     /// Lets what is under way arrive, and begins nothing more.
-    async fn stop(self) -> Arc<Shared> {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
-        if let Err(error) = self.task.await {
+    async fn stop(mut self) -> Arc<Shared> {
+        self.shared.stop();
+        let ended = match self.task.as_mut() {
+            Some(task) => task.await,
+            None => Ok(()),
+        };
+        self.task = None;
+        if let Err(error) = ended {
             tracing::error!(%error, "an upload ahead ended early");
             self.shared.parts.lock().failed = true;
         }
-        self.shared
+        self.shared.clone()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(task) = &self.task {
+            // The journal knows of the upload; the next start aborts it.
+            task.abort();
+        }
     }
 }
 
 impl Shared {
-    fn changed(&self, layout: &crate::layout::PartLayout, range: Range<u64>, written: u64) {
-        let mut parts = self.parts.lock();
-        parts.written = written;
-        parts.table.retain(|number, _| {
-            let part = layout.range(*number);
-            part.end <= range.start || range.end <= part.start
-        });
-        drop(parts);
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// The first full part that is not on its way.
-    fn next_part(&self, layout: &crate::layout::PartLayout) -> Option<(PartNumber, u64, Range<u64>)> {
-        let mut parts = self.parts.lock();
-        let numbers = (1..=PartNumber::MAX).filter_map(PartNumber::new);
-        let number = {
-            let table = &parts.table;
-            numbers.into_iter().find(|n| !table.contains_key(n))?
+    fn changed(&self, layout: &PartLayout, range: Range<u64>, written: u64) {
+        let mut guard = self.parts.lock();
+        let parts = &mut *guard;
+        parts.written = written;
+        let first = layout.part_of(range.start).filter(|_| !range.is_empty());
+        let touched: Vec<PartNumber> = match first {
+            Some(first) => parts.table.range(first..).map(|(number, _)| *number).collect(),
+            None => Vec::new(),
         };
+        for number in touched.into_iter().take_while(|n| layout.range(*n).start < range.end) {
+            if let Some(part) = parts.table.get_mut(&number).filter(|p| !matches!(p, Part::Arrived(_))) {
+                *part = Part::Spoiled;
+            } else {
+                parts.take_out(number);
+            }
+        }
+        drop(guard);
+        self.wake.notify_one();
+    }
+
+    /// The first full part that is neither there nor on its way.
+    fn next_part(&self, layout: &PartLayout) -> Option<(PartNumber, Range<u64>)> {
+        let mut parts = self.parts.lock();
+        let numbers = (parts.first_open.max(1)..=PartNumber::MAX).filter_map(PartNumber::new);
+        let number = numbers.into_iter().find(|n| !parts.table.contains_key(n))?;
+        parts.first_open = number.get();
         let range = layout.range(number);
         if range.end > parts.written {
             return None;
         }
-        let ticket = parts.next_ticket;
-        parts.next_ticket += 1;
-        parts.table.insert(number, (ticket, None));
-        Some((number, ticket, range))
+        parts.table.insert(number, Part::Sent);
+        Some((number, range))
     }
 
-    fn arrived(&self, ticket: u64, receipt: PartReceipt) {
+    fn arrived(&self, receipt: PartReceipt) {
         let mut parts = self.parts.lock();
-        if let Some((mine, slot)) = parts.table.get_mut(&receipt.number) {
-            if *mine == ticket {
-                *slot = Some(receipt);
-            }
+        let number = receipt.number;
+        match parts.table.get(&number) {
+            Some(Part::Sent) => drop(parts.table.insert(number, Part::Arrived(receipt))),
+            _ => parts.take_out(number),
         }
+    }
+}
+
+impl Parts {
+    fn take_out(&mut self, number: PartNumber) {
+        self.table.remove(&number);
+        self.first_open = self.first_open.min(number.get());
     }
 }

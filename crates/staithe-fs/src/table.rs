@@ -9,10 +9,11 @@
 //! Lock order: this table, then an inode's state.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::api::Ino;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -29,6 +30,27 @@ struct Maps {
 pub(crate) struct InodeTable {
     next: AtomicU64,
     maps: RwLock<Maps>,
+}
+
+/// An inode with a reference of ours, as the kernel's, so that it stays.
+#[derive(Debug)]
+pub(crate) struct Pinned<'a> {
+    table: &'a InodeTable,
+    inode: Arc<Inode>,
+}
+
+impl Deref for Pinned<'_> {
+    type Target = Arc<Inode>;
+
+    fn deref(&self) -> &Arc<Inode> {
+        &self.inode
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        self.table.forget(self.inode.ino, 1);
+    }
 }
 
 impl InodeTable {
@@ -66,15 +88,34 @@ impl InodeTable {
         names.iter().filter_map(|(n, i)| Some((n.clone(), maps.by_ino.get(i)?.clone()))).collect()
     }
 
-    /// Makes an inode of `state` and, if it is linked, gives it its name; who had that name before loses it
-    /// and is returned.
-    pub(crate) fn insert(&self, state: State) -> (Arc<Inode>, Option<Arc<Inode>>) {
+    /// Makes an inode of `state` and, if it is linked, gives it its name; who had that name before loses it.
+    pub(crate) fn insert(&self, state: State) -> Arc<Inode> {
+        let maps = self.maps.write();
+        self.insert_in(maps, state)
+    }
+
+    /// As [`insert`](Self::insert), for what the store says of a name: nothing is made if somebody here has
+    /// changed what has the name, which is returned then.
+    pub(crate) fn adopt(&self, state: State) -> Arc<Inode> {
+        let maps = self.maps.write();
+        let holder = state.link.as_ref().and_then(|link| maps.at(link)).cloned();
+        match holder.filter(|h| h.state().is_local()) {
+            Some(local) => local,
+            None => self.insert_in(maps, state),
+        }
+    }
+
+    fn insert_in(&self, mut maps: RwLockWriteGuard<'_, Maps>, state: State) -> Arc<Inode> {
         let inode = Inode::new(Ino(self.next.fetch_add(1, Ordering::Relaxed)), state);
-        let mut maps = self.maps.write();
         maps.by_ino.insert(inode.ino, inode.clone());
         let link = inode.state().link.clone();
         let loser = link.and_then(|link| maps.take_name(&link, inode.ino));
-        (inode, loser)
+        drop(maps);
+        if let Some(loser) = loser {
+            loser.state().replaced = true;
+            self.let_go(&loser);
+        }
+        inode
     }
 
     /// Moves an inode to another name; who had that name before loses it and is returned.
@@ -88,23 +129,29 @@ impl InodeTable {
         maps.take_name(&to, inode.ino)
     }
 
-    /// Swaps the names of two inodes.
-    pub(crate) fn exchange(&self, a: &Arc<Inode>, b: &Arc<Inode>) {
-        let mut maps = self.maps.write();
-        let (link_a, link_b) = (a.state().link.clone(), b.state().link.clone());
-        let (Some(link_a), Some(link_b)) = (link_a, link_b) else { return };
-        maps.children.entry(link_a.parent).or_default().insert(link_a.name.clone(), b.ino);
-        maps.children.entry(link_b.parent).or_default().insert(link_b.name.clone(), a.ino);
-        a.state().link = Some(link_b);
-        b.state().link = Some(link_a);
-    }
-
     /// Takes an inode's name away.
     pub(crate) fn unlink(&self, inode: &Inode) -> Option<Link> {
+        self.unlink_if(inode, |_| true)
+    }
+
+    /// Takes an inode's name away if `agrees` does, which may change the rest of it in the same step.
+    pub(crate) fn unlink_if(&self, inode: &Inode, agrees: impl FnOnce(&mut State) -> bool) -> Option<Link> {
         let mut maps = self.maps.write();
-        let link = inode.state().link.take()?;
+        let link = {
+            let mut state = inode.state();
+            if state.link.is_none() || !agrees(&mut state) {
+                return None;
+            }
+            state.link.take()?
+        };
         maps.drop_name(&link, inode.ino);
         Some(link)
+    }
+
+    /// Keeps an inode in memory while the value lives.
+    pub(crate) fn pin(&self, inode: Arc<Inode>) -> Pinned<'_> {
+        self.reference(&inode);
+        Pinned { table: self, inode }
     }
 
     /// Counts one kernel reference.
@@ -119,7 +166,12 @@ impl InodeTable {
         maps.by_ino.entry(inode.ino).or_insert_with(|| inode.clone());
         let link = inode.state().link.clone();
         if let Some(link) = link {
-            maps.children.entry(link.parent).or_default().entry(link.name).or_insert(inode.ino);
+            let holder = *maps.children.entry(link.parent).or_default().entry(link.name).or_insert(inode.ino);
+            if holder != inode.ino {
+                // Somebody else has its name by now.
+                let mut state = inode.state();
+                (state.link, state.replaced) = (None, true);
+            }
         }
     }
 
@@ -172,7 +224,7 @@ impl InodeTable {
         Ok(parts.join("/"))
     }
 
-    /// Every inode that has unstored changes or is open for writing.
+    /// Every inode that has unstored changes.
     pub(crate) fn dirty(&self) -> Vec<Arc<Inode>> {
         let all: Vec<_> = self.maps.read().by_ino.values().cloned().collect();
         all.into_iter().filter(|i| i.state().is_dirty()).collect()
@@ -185,6 +237,10 @@ impl InodeTable {
 }
 
 impl Maps {
+    fn at(&self, link: &Link) -> Option<&Arc<Inode>> {
+        self.by_ino.get(self.children.get(&link.parent)?.get(&link.name)?)
+    }
+
     fn take_name(&mut self, link: &Link, ino: Ino) -> Option<Arc<Inode>> {
         let before = self.children.entry(link.parent).or_default().insert(link.name.clone(), ino)?;
         let loser = self.by_ino.get(&before).filter(|l| l.ino != ino)?.clone();

@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use staithe_store::{Key, MultipartUpload, PartNumber, PartReceipt, PutCondition, Version, Written};
+use staithe_store::{Key, MultipartUpload, PartNumber, PartReceipt, Payload, PutCondition, Version, Written};
 use tokio::sync::SemaphorePermit;
 
 use crate::commit::{Job, Outcome};
+use crate::create::new_write_id;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote};
@@ -65,15 +67,11 @@ impl Filesystem {
     }
 
     /// Sends a planned upload: local parts from the staging file, clean ones by the store's own copy.
-    pub(crate) async fn send_parts(
-        &self,
-        inode: &Arc<Inode>,
-        parts: Vec<PlannedPart>,
-    ) -> Result<(Job, Outcome)> {
+    pub(crate) async fn send_parts(&self, inode: &Arc<Inode>, parts: Vec<PlannedPart>) -> Result<Outcome> {
         let key = self.key(&self.inodes.path(inode.ino)?)?;
         let job = Self::begin(&mut inode.state())?;
         if parts.last().is_none_or(|p| p.range.end != job.size) {
-            return Ok((job, Outcome::Moved));
+            return Ok(Outcome::Moved);
         }
         let known = self.begin_upload(&key, &job.meta).await?;
         let sends = parts.into_iter().map(|part| self.send_planned(inode, &known.upload, &job, part));
@@ -103,7 +101,8 @@ impl Filesystem {
         }
     }
 
-    /// Sends a range of the staging file as one part.
+    /// Sends a range of the staging file as one part. What was cut off meanwhile is sent as zeros: it counts as
+    /// changed, and the next commit brings it in order.
     pub(crate) async fn send_local(
         &self,
         inode: &Arc<Inode>,
@@ -112,20 +111,20 @@ impl Filesystem {
         range: Range<u64>,
     ) -> Result<PartReceipt> {
         let _slot = self.upload_slot().await;
+        let (start, len) = (range.start, (range.end - range.start) as usize);
         let bytes = loop {
             self.bring_in(inode, range.clone()).await?;
             let state = inode.state();
             let Some(staged) = state.staged.as_ref() else {
                 return Err(FsError::new(FsErrorKind::Stale, "the file went while it was being stored"));
             };
-            if range.end > staged.size() {
-                return Err(FsError::new(FsErrorKind::Io, "the file was cut while it was being stored"));
-            }
             if staged.missing(range.clone()).is_empty() {
-                break staged.read(range.start, (range.end - range.start) as usize)?;
+                break staged.read(start, len)?;
             }
         };
-        Ok(self.store.upload_part(upload, number, bytes.into()).await?)
+        let cut = (bytes.len() < len).then(|| Bytes::from(vec![0; len - bytes.len()]));
+        let body = Payload::new([bytes].into_iter().chain(cut));
+        Ok(self.store.upload_part(upload, number, body).await?)
     }
 
     /// Makes the object of its parts, if the file still has the name that the upload is for.
@@ -135,7 +134,7 @@ impl Filesystem {
         job: Job,
         known: KnownUpload,
         receipts: &[PartReceipt],
-    ) -> Result<(Job, Outcome)> {
+    ) -> Result<Outcome> {
         let locked = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await;
         let same_name = match &locked {
             Ok((_, path)) => self.key(path)? == known.upload.key,
@@ -143,17 +142,27 @@ impl Filesystem {
         };
         if !same_name {
             self.abort_upload(&known).await;
-            return locked.map(|_| (job, Outcome::Moved));
+            return locked.map(|_| Outcome::Moved);
         }
         let condition = self.condition_for(job.base.as_ref());
-        match self.complete_known(&known, receipts, &job.meta, condition).await {
-            Ok(written) => {
-                let key = known.upload.key.clone();
-                self.settle_remote(inode, &job, &key, &written);
+        let key = &known.upload.key;
+        inode.state().tries.unsure = true;
+        let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
+        match self.accept(inode, key, &job.meta, answer).await {
+            Ok(Some(written)) => {
+                self.settle_remote(inode, &job, key, &written);
+                self.forget_intent(known.intent).await;
                 let sent = job.meta.clone();
-                Ok((job, Outcome::Stored(key, written, sent)))
+                Ok(Outcome::Stored(job, sent))
             }
-            Err(error) => Err(error),
+            Ok(None) => {
+                self.abort_upload(&known).await;
+                Ok(Outcome::Moved)
+            }
+            Err(error) => {
+                self.abort_upload(&known).await;
+                Err(error)
+            }
         }
     }
 
@@ -165,20 +174,20 @@ impl Filesystem {
         condition: PutCondition,
     ) -> Result<Written> {
         let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
-        match self.accept(&known.upload.key, meta, answer).await {
+        let error = match answer {
             Ok(written) => {
                 self.forget_intent(known.intent).await;
-                Ok(written)
+                return Ok(written);
             }
-            Err(error) => {
-                self.abort_upload(known).await;
-                Err(error)
-            }
-        }
+            Err(error) => error,
+        };
+        let ours = self.was_ours(&known.upload.key, meta, error.kind()).await;
+        self.abort_upload(known).await;
+        ours?.map(|version| Written { version }).ok_or_else(|| error.into())
     }
 
-    /// Stores the staged bytes under another key, whatever is there: what a lost race leaves.
-    pub(crate) async fn store_beside(&self, inode: &Arc<Inode>, path: &str) -> Result<()> {
+    /// Stores the staged bytes under another key, whatever is there: what a lost race leaves. Their generation.
+    pub(crate) async fn store_beside(&self, inode: &Arc<Inode>, path: &str) -> Result<u64> {
         let key = self.key(path)?;
         let size = inode.state().size();
         self.bring_in(inode, 0..size).await?;
@@ -208,7 +217,7 @@ impl Filesystem {
                 }
             }
         }
-        Ok(())
+        Ok(job.generation)
     }
 
     /// Copies an object that is too large for one request.
@@ -218,10 +227,12 @@ impl Filesystem {
         to: &Key,
         meta: Option<&FileMeta>,
     ) -> Result<Version> {
-        let meta = match meta {
+        let mut meta = match meta {
             Some(meta) => meta.clone(),
             None => self.meta_of(from).await?,
         };
+        // Its own, lest the object that it is to replace be taken for it.
+        meta.write_id = Some(new_write_id());
         let known = self.begin_upload(to, &meta).await?;
         let part = COPY_PART.min(self.store.capabilities().part_size_max).max(from.size.div_ceil(9_999));
         let ranges = pieces(0..from.size, part).enumerate();
@@ -256,6 +267,12 @@ impl Filesystem {
     pub(crate) async fn note(&self, intent: Intent) -> Result<IntentId> {
         let journal = self.journal.clone();
         blocking(move || journal.record(&intent)).await
+    }
+
+    /// Writes to the journal, durably, what has become of an intent.
+    pub(crate) async fn renote(&self, id: IntentId, intent: Intent) -> Result<()> {
+        let journal = self.journal.clone();
+        blocking(move || journal.update(id, &intent)).await
     }
 
     /// Strikes an intent out. A failure only means that the next start looks at it once more.

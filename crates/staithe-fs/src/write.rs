@@ -8,6 +8,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
+use crate::lookup::replaced;
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
 
@@ -15,7 +16,8 @@ impl Filesystem {
     /// Writes `data` at `offset`. Never waits for the store.
     ///
     /// # Errors
-    /// `BadHandle` when the handle is not open for writing; `NoSpace` when the staging disk is full; `TooLarge`
+    /// `BadHandle` when the handle is not open for writing; `Stale` when another client has replaced the object, so
+    /// that nothing written here could be stored; `NoSpace` when the staging disk is full; `TooLarge`
     /// beyond the store's largest object.
     pub fn write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<u32> {
         let handle = self.writer(handle)?;
@@ -23,6 +25,7 @@ impl Filesystem {
         self.refuse_too_large(end)?;
         let inode = &handle.inode;
         let mut state = inode.state();
+        refuse_replaced(&state)?;
         self.stage(inode, &mut state)?;
         let Some(staged) = state.staged.as_mut() else {
             return Err(FsError::new(FsErrorKind::Io, "no staging file"));
@@ -43,6 +46,7 @@ impl Filesystem {
         self.refuse_too_large(end)?;
         let inode = &handle.inode;
         let mut state = inode.state();
+        refuse_replaced(&state)?;
         self.stage(inode, &mut state)?;
         let Some(staged) = state.staged.as_mut() else {
             return Err(FsError::new(FsErrorKind::Io, "no staging file"));
@@ -60,6 +64,7 @@ impl Filesystem {
     /// Sets the size of a file, in the staging file.
     pub(crate) fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
         let mut state = inode.state();
+        refuse_replaced(&state)?;
         if size == 0 && state.staged.is_none() {
             // Nothing of the stored object will show: no need to know it.
             let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
@@ -96,4 +101,9 @@ impl Filesystem {
         state.touch_bytes(SystemTime::now());
         self.stream(inode, state, range);
     }
+}
+
+/// A file that lost its name to another client takes no more bytes: nobody would ever see them.
+fn refuse_replaced(state: &State) -> Result<()> {
+    if state.replaced { Err(replaced()) } else { Ok(()) }
 }

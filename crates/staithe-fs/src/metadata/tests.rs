@@ -88,22 +88,6 @@ fn what_makes_no_sense_counts_as_missing() {
 }
 
 #[test]
-fn a_listing_gives_defaults() {
-    let summary = |key: &str| ObjectSummary {
-        key: Key::new(key).unwrap(),
-        size: 3,
-        etag: ETag::new("\"e\""),
-        last_modified: stored(),
-    };
-    let file = FileMeta::from_listing(&summary("a"), &DEFAULTS);
-    assert_eq!(file, FileMeta::new(Kind::File, 0o640, 7, 8, stored()));
-    assert_eq!(file, decode("a", None, &[]));
-    let dir = FileMeta::from_listing(&summary("a/"), &DEFAULTS);
-    assert_eq!(dir, decode("a/", Some(DIRECTORY_TYPE), &[]));
-    assert_eq!(dir.encode(2048).unwrap().content_type.as_deref(), Some(DIRECTORY_TYPE));
-}
-
-#[test]
 fn too_many_attributes_are_refused() {
     let mut meta = FileMeta::new(Kind::File, 0o644, 0, 0, stored());
     let bytes: usize = meta.encode(2048).unwrap().metadata.iter().map(|(k, v)| k.len() + v.len()).sum();

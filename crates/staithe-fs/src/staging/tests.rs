@@ -5,6 +5,18 @@ use tempfile::TempDir;
 
 use super::*;
 
+impl Staged {
+    /// Whether the content differs from the base, or there is no base yet.
+    fn is_dirty(&self) -> bool {
+        self.base_size != Some(self.size) || !self.dirty.is_empty()
+    }
+
+    /// How many bytes were written or fetched.
+    fn local_bytes(&self) -> u64 {
+        self.present.iter().map(|range| range.end - range.start).sum()
+    }
+}
+
 fn base(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i % 251) as u8 + 1).collect()
 }

@@ -1,0 +1,139 @@
+//! Tries to store a file, and how they are told apart afterwards.
+//!
+//! A request whose answer is lost may have had its effect. So every try carries a write id in the object's metadata:
+//! the inode's *series*, a number that is drawn anew after every success, and the inode's count of changes. The same
+//! id means the same content; the same series, an earlier try of ours with older content, which counts as our base
+//! and not as another client's change.
+//!
+//! Invariants:
+//! 1. `unsure` is set before a request that may make the name's object, and cleared only by an answer that says what
+//!    the name's object is.
+//! 2. An inode that is `unsure` is never taken for one that the store does not have.
+
+use staithe_store::{ErrorKind, Key, ObjectMeta, StoreError, Version, Written};
+
+use crate::create::new_write_id;
+use crate::error::Result;
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, Remote, State};
+use crate::metadata::{FileMeta, write_id};
+
+/// What is remembered of the tries since the last success.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    series: Option<String>,
+    /// Whether one of them may have made the object under the inode's name.
+    pub(crate) unsure: bool,
+}
+
+impl Tries {
+    /// The write id of a try with the content of `changes`.
+    pub(crate) fn id(&mut self, changes: u64) -> String {
+        let series = self.series.get_or_insert_with(new_write_id);
+        format!("{series}-{changes}")
+    }
+
+    /// Goes on with the series of a try that an earlier process noted.
+    pub(crate) fn resume(id: &str) -> Self {
+        let series = id.rsplit_once('-').map(|(series, _)| series.to_owned());
+        Self { series, unsure: true }
+    }
+
+    fn made(&self, object: &ObjectMeta) -> bool {
+        write_id(object).is_some_and(|id| self.has(id))
+    }
+
+    /// Whether a write id is of this series.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        let series = id.rsplit_once('-').map(|(series, _)| series);
+        self.series.is_some() && series == self.series.as_deref()
+    }
+
+    /// A try has succeeded, and everybody knows.
+    pub(crate) fn settle(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The count of changes that a write id was made for.
+pub(crate) fn changes_of(id: &str) -> Option<u64> {
+    id.rsplit_once('-')?.1.parse().ok()
+}
+
+impl Filesystem {
+    /// Before anything is decided by what the store has of an unstored inode: asks, if an earlier try may have made
+    /// the object at `key`. To be called under the lock of its name. No request unless a try has failed.
+    pub(crate) async fn know_tries(&self, inode: &Inode, key: &Key) -> Result<()> {
+        if !inode.state().tries.unsure {
+            return Ok(());
+        }
+        let object = self.head(key.clone()).await?;
+        let mut state = inode.state();
+        match object.filter(|o| state.tries.made(o)) {
+            Some(earlier) => state.build_on(earlier),
+            None => state.tries.unsure = false,
+        }
+        Ok(())
+    }
+
+    /// The answer to a write of the object of `inode`. `None`: refused, because an earlier try of ours stands there;
+    /// it is the base of the next one.
+    pub(crate) async fn accept(
+        &self,
+        inode: &Inode,
+        key: &Key,
+        meta: &FileMeta,
+        answer: Result<Written, StoreError>,
+    ) -> Result<Option<Written>> {
+        let error = match answer {
+            Ok(written) => return Ok(Some(written)),
+            Err(error) if !may_be_our_own(error.kind()) => return Err(error.into()),
+            Err(error) => error,
+        };
+        let object = self.head(key.clone()).await?;
+        let mut state = inode.state();
+        match object {
+            Some(this) if is_of(&this, meta) => Ok(Some(Written { version: this.version })),
+            Some(earlier) if state.tries.made(&earlier) => {
+                state.build_on(earlier);
+                Ok(None)
+            }
+            _ => {
+                state.tries.unsure = false;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// After a write that failed: the version, if it had succeeded all the same.
+    pub(crate) async fn was_ours(
+        &self,
+        key: &Key,
+        meta: &FileMeta,
+        error: ErrorKind,
+    ) -> Result<Option<Version>> {
+        if !may_be_our_own(error) {
+            return Ok(None);
+        }
+        let object = self.head(key.clone()).await?;
+        Ok(object.filter(|o| is_of(o, meta)).map(|o| o.version))
+    }
+}
+
+impl State {
+    /// An earlier try of ours is what the store has. What is clean in the staging file is the same in it.
+    fn build_on(&mut self, earlier: ObjectMeta) {
+        self.tries.unsure = false;
+        self.remote = Some(Remote { key: earlier.key, version: earlier.version, size: earlier.size });
+    }
+}
+
+/// Whether a write that was refused so may have been refused because of its own first try.
+fn may_be_our_own(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::VersionMismatch | ErrorKind::AlreadyExists | ErrorKind::NotFound)
+}
+
+/// Whether the write with these attributes made the object. A write without an id made none that can be told.
+fn is_of(object: &ObjectMeta, meta: &FileMeta) -> bool {
+    meta.write_id.is_some() && write_id(object) == meta.write_id.as_deref()
+}
