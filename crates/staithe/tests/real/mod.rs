@@ -1,10 +1,16 @@
 //! Real mounts of real stores, and real programs on them.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod bucket;
+
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
+
+pub(crate) use bucket::Bucket;
 
 /// The bucket that the tests mount.
 pub(crate) const BUCKET: &str = "bucket";
@@ -78,4 +84,22 @@ pub(crate) fn noise(seed: u32, len: usize) -> Vec<u8> {
 /// A path below a mount.
 pub(crate) fn at(mount: &MountedDaemon, path: &str) -> PathBuf {
     mount.path().join(path)
+}
+
+/// close(2), with its answer.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file)?)
+}
+
+/// The error code of something that must fail.
+pub(crate) fn code<T>(outcome: io::Result<T>) -> i32 {
+    let error = outcome.err().expect("this must fail");
+    error.raw_os_error().unwrap_or_else(|| panic!("{error} has no code"))
+}
+
+/// What the mount says of a file: `clean`, `dirty`, `failed: ...`.
+pub(crate) fn state(path: &Path) -> String {
+    let mut value = vec![0; 4096];
+    let len = rustix::fs::getxattr(path, "user.staithe.state", &mut value[..]).unwrap();
+    String::from_utf8_lossy(&value[..len]).into_owned()
 }
