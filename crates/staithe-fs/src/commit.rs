@@ -6,7 +6,8 @@
 //! 2. Every commit is conditional on what the file was made from, where the store can do that, and carries a write
 //!    id, by which a retried request that had succeeded is recognised.
 //! 3. What changes while a commit runs stays dirty.
-//! 4. A commit that fails leaves everything dirty and nothing in the store.
+//! 4. A commit that fails leaves everything dirty, and nothing in the store that it knows of. If its answer was
+//!    lost, the next one finds what it had stored by its write id, and goes on from that.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -40,6 +41,26 @@ pub(crate) struct Job {
     pub(crate) size: u64,
 }
 
+/// A commit under way. Dropped before its end, it leaves the file as it was, and says so.
+struct UnderWay<'a>(Option<&'a Inode>);
+
+impl UnderWay<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Some(inode) = self.0 else { return };
+        let mut state = inode.state();
+        if let Some(staged) = state.staged.as_mut() {
+            staged.abort_commit();
+        }
+        state.failure = Some("given up before the store had answered".to_owned());
+    }
+}
+
 /// How a try ended.
 pub(crate) enum Outcome {
     /// The store has it at this key; the attributes that went with it.
@@ -62,7 +83,9 @@ impl Filesystem {
         if !is_dirty {
             return Ok(());
         }
+        let under_way = UnderWay(Some(inode));
         let done = if has_bytes { self.store_bytes(inode).await } else { self.store_meta(inode).await };
+        under_way.end();
         let mut state = inode.state();
         match &done {
             Ok(()) => state.failure = None,
@@ -95,6 +118,7 @@ impl Filesystem {
                     return self.stored(inode, &job, key, written, sent).await;
                 }
                 Ok((_, Outcome::Moved)) => {}
+                Err(error) if is_lost_race(&error) && self.adopt_earlier(inode).await? => {}
                 Err(error) if is_lost_race(&error) => return self.lost_race(inode, error).await,
                 Err(error) => {
                     let is_unlinked = inode.state().link.is_none();
@@ -125,7 +149,9 @@ impl Filesystem {
         let generation = staged.begin_commit();
         let size = staged.size();
         let mut meta = state.meta.clone();
-        meta.write_id = Some(crate::create::new_write_id());
+        let write_id = crate::create::new_write_id();
+        state.sent_as(&write_id);
+        meta.write_id = Some(write_id);
         Ok(Job { meta, base: state.remote.clone(), generation, changes: state.changes, size })
     }
 
@@ -154,6 +180,31 @@ impl Filesystem {
         let object = self.head(key.clone()).await?;
         let found = object.map(|o| (FileMeta::decode(&o, &self.defaults()), o.version));
         Ok(found.filter(|(theirs, _)| theirs.write_id == meta.write_id).map(|(_, version)| version))
+    }
+
+    /// Whether the store has what an earlier commit of this file sent, without our having heard; then that is
+    /// what the file is made from now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn adopt_earlier(&self, inode: &Inode) -> Result<bool> {
+        if inode.state().tried.is_empty() {
+            return Ok(false);
+        }
+        let key = self.key(&self.inodes.path(inode.ino)?)?;
+        let Some(object) = self.head(key.clone()).await? else { return Ok(false) };
+        let write_id = FileMeta::decode(&object, &self.defaults()).write_id;
+        let mut state = inode.state();
+        let is_ours = write_id.is_some_and(|id| state.tried.contains(&id));
+        if is_ours {
+            tracing::debug!(%key, "an earlier commit had succeeded");
+            state.remote = Some(Remote { key, version: object.version, size: object.size });
+            state.content += 1;
+            if let Some(staged) = state.staged.as_mut() {
+                staged.abort_commit();
+            }
+        }
+        Ok(is_ours)
     }
 
     /// Sends all bytes in one PUT.
@@ -205,6 +256,7 @@ impl Filesystem {
         state.content += 1;
         state.validated = Some(Instant::now());
         state.meta_known = true;
+        state.tried.clear();
         state.meta.write_id.clone_from(&job.meta.write_id);
         let unchanged = state
             .staged

@@ -77,11 +77,16 @@ pub(crate) struct State {
     pub(crate) body: Option<Bytes>,
     /// Whether reads were delivered from this inode, so that the kernel may hold pages of it.
     pub(crate) was_read: bool,
+    /// Write ids of commits whose answer never came: what the store has under one of them is ours.
+    pub(crate) tried: Vec<String>,
     /// Why the last commit failed.
     pub(crate) failure: Option<String>,
     /// Directories: the marker object.
     pub(crate) marker: Marker,
 }
+
+/// Write ids remembered of commits without an answer; older ones are forgotten.
+const TRIED_MAX: usize = 16;
 
 /// An inode.
 #[derive(Debug)]
@@ -121,6 +126,7 @@ impl State {
             streaming: None,
             body: None,
             was_read: false,
+            tried: Vec::new(),
             failure: None,
             marker: Marker::Unknown,
         }
@@ -145,6 +151,11 @@ impl State {
         self.link.is_some() && (self.is_dirty() || (self.remote.is_none() && self.staged.is_some()))
     }
 
+    /// Whether the store has an object under this name, or may have one that we did not hear of.
+    pub(crate) fn may_be_stored(&self) -> bool {
+        self.remote.is_some() || !self.tried.is_empty()
+    }
+
     /// Notes a change of bytes at `now`: times, and that the store does not have it.
     pub(crate) fn touch_bytes(&mut self, now: SystemTime) {
         self.meta.mtime = now;
@@ -153,6 +164,14 @@ impl State {
         self.changes += 1;
         self.bytes_dirty = true;
         self.body = None;
+    }
+
+    /// Notes that a commit goes out with this write id.
+    pub(crate) fn sent_as(&mut self, write_id: &str) {
+        if self.tried.len() == TRIED_MAX {
+            self.tried.remove(0);
+        }
+        self.tried.push(write_id.to_owned());
     }
 
     /// Notes a change of attributes at `now`.

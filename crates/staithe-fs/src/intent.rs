@@ -50,6 +50,8 @@ pub(crate) struct StoreIntent {
     pub(crate) base: Option<Version>,
     /// The attributes to store with it.
     pub(crate) meta: FileMeta,
+    /// Write ids of commits whose answer never came.
+    pub(crate) tried: Vec<String>,
 }
 
 impl Intent {
@@ -121,6 +123,7 @@ impl StoreIntent {
             "base-limit": self.state.base_limit,
             "dirty": dirty,
             "base": base,
+            "tried": self.tried,
             "metadata": metadata,
             "content-type": content_type,
         }))
@@ -147,6 +150,7 @@ impl StoreIntent {
                 .optional("base", Value::as_object)?
                 .map(|base| Fields(base).version())
                 .transpose()?,
+            tried: fields.texts("tried")?,
             key,
         })
     }
@@ -196,6 +200,10 @@ impl<'a> Fields<'a> {
         self.get(name, |value| value.as_array()?.iter().map(range).collect())
     }
 
+    fn texts(&self, name: &str) -> Result<Vec<String>> {
+        self.get(name, |value| value.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect())
+    }
+
     fn metadata(&self) -> Result<Metadata> {
         let entry = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
         self.get("metadata", |value| value.as_object()?.iter().map(entry).collect())
@@ -229,6 +237,7 @@ mod tests {
             state: state.clone(),
             base: Some(Version { etag: ETag::new("\"e\""), id: Some(VersionId::new("v")) }),
             meta: meta.clone(),
+            tried: vec!["t".to_owned()],
         };
         let fresh = StoreIntent {
             key: Key::new("dir/").unwrap(),

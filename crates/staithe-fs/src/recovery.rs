@@ -61,7 +61,7 @@ impl Filesystem {
                 Ok(self.store.abort_multipart(&upload).await?)
             }
             Intent::Store(store) => {
-                let StoreIntent { key, staging_name, state, base, meta } = *store;
+                let StoreIntent { key, staging_name, state, base, meta, tried } = *store;
                 let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
                 let path = key.as_str().strip_prefix(&self.config.prefix);
                 let path = path.ok_or_else(|| {
@@ -73,7 +73,12 @@ impl Filesystem {
                     size: state.base_size.unwrap_or(0),
                 });
                 let inode = self.revive(path, base, meta, file);
-                let stored = self.commit(&inode).await;
+                inode.state().tried = tried;
+                let stored = match self.commit(&inode).await {
+                    // A lost race whose bytes are kept beside: nothing is left to do here, and it was said.
+                    Err(error) if error.kind() == FsErrorKind::Stale && inode.state().staged.is_none() => Ok(()),
+                    stored => stored,
+                };
                 if stored.is_ok() {
                     self.drop_staged(&inode);
                 }
@@ -153,11 +158,12 @@ impl Filesystem {
             let mut state = inode.state();
             self.stage(inode, &mut state)?;
             let base = state.remote.as_ref().map(|r| r.version.clone());
-            let meta = state.meta.clone();
+            let (meta, tried) = (state.meta.clone(), state.tried.clone());
             let Some(staged) = state.staged.as_ref() else { return Ok(None) };
             let (key, staging_name) = (self.key(&path)?, staged.disk_file().name());
             staged.sync()?;
-            Intent::Store(Box::new(StoreIntent { key, staging_name, state: staged.state(), base, meta }))
+            let state = staged.state();
+            Intent::Store(Box::new(StoreIntent { key, staging_name, state, base, meta, tried }))
         };
         self.note(intent).await?;
         Ok(Some(path))

@@ -121,13 +121,14 @@ impl Filesystem {
         condition: PutCondition,
     ) -> Result<()> {
         let Some(key) = self.marker_key(path)? else { return Ok(()) };
-        let new = self.encode(meta)?;
+        let meta = FileMeta { write_id: Some(crate::create::new_write_id()), ..meta.clone() };
+        let new = self.encode(&meta)?;
         let condition = match condition {
             PutCondition::IfAbsent if !self.store.capabilities().put_if_absent => PutCondition::Always,
             other => other,
         };
-        self.store.put(&key, Payload::default(), new, condition).await?;
-        Ok(())
+        let answer = self.store.put(&key, Payload::default(), new, condition).await;
+        self.accept(&key, &meta, answer).await.map(drop)
     }
 
     /// Makes sure that a directory outlives its last child: writes its marker unless there is one.

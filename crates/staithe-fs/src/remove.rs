@@ -32,7 +32,7 @@ impl Filesystem {
             }
             self.keep_for_open(inode).await?;
         }
-        let is_stored = child.as_ref().is_none_or(|c| c.state().remote.is_some());
+        let is_stored = child.as_ref().is_none_or(|c| c.state().may_be_stored());
         if is_stored {
             if !self.has_sibling(&directory, name) {
                 self.keep_directory(&directory).await?;

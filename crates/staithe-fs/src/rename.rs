@@ -118,6 +118,9 @@ impl Filesystem {
         if let Some(target) = target {
             self.keep_for_open(target).await?;
         }
+        if source.state().remote.is_none() {
+            self.adopt_earlier(source).await?;
+        }
         let remote = source.state().remote.clone();
         match remote {
             Some(remote) => self.move_object(source, &remote, &to_key, from, &from_path).await?,

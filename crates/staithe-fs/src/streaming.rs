@@ -136,6 +136,9 @@ impl Filesystem {
         };
         let wanted = job.meta.clone();
         job.meta.write_id.clone_from(&sent_meta.write_id);
+        if let Some(write_id) = &sent_meta.write_id {
+            inode.state().sent_as(write_id);
+        }
         match self.send_missing(inode, &known, &job, &present).await {
             Ok(receipts) => {
                 let (job, outcome) = self.complete(inode, job, known, &receipts).await?;

@@ -179,14 +179,14 @@ fn endless_throttling_is_busy_and_a_dead_server_is_a_timeout() {
 fn a_read_from_a_black_hole_times_out_and_others_go_on() {
     let server = S3Server::start_blocking().unwrap();
     let mount = hurried(&server);
-    let bytes = noise(1, 2 << 20);
+    let bytes = noise(1, LARGE);
     for name in ["dark", "light"] {
         Bucket::of(&server).put(name, bytes.clone());
     }
+    let dark = File::open(at(&mount, "dark")).unwrap();
     server.faults().inject(When::any().key("dark"), Fault::BlackHole);
-    let path = at(&mount, "dark");
     let start = Instant::now();
-    let reader = std::thread::spawn(move || code(fs::read(path)));
+    let reader = std::thread::spawn(move || code(dark.read_exact_at(&mut [0; 4096], LARGE as u64 / 2)));
     assert!(fs::read(at(&mount, "light")).unwrap() == bytes);
     fs::write(at(&mount, "new"), "written meanwhile").unwrap();
     assert!(!reader.is_finished(), "others did not go on before it was given up");
@@ -212,6 +212,44 @@ fn a_write_into_a_black_hole_times_out_and_is_stored_later() {
     close(file).unwrap();
     assert!(Bucket::of(&server).get("file").unwrap() == bytes);
     assert_eq!(real::state(&at(&mount, "file")), "clean");
+}
+
+#[test]
+fn a_commit_whose_answer_came_too_late_is_no_conflict_with_itself() {
+    let server = S3Server::start_blocking().unwrap();
+    let mount = hurried(&server);
+    let bucket = Bucket::of(&server);
+    for (operation, size) in [(Operation::PutObject, 1000), (Operation::CompleteMultipartUpload, LARGE)] {
+        let mut bytes = noise(1, size);
+        let name = format!("file{size}");
+        let hold = server.faults().hold_responses(When::operation(operation).once());
+        let file = File::create(at(&mount, &name)).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        assert_eq!(code(file.sync_all()), libc::ETIMEDOUT);
+        assert!(bucket.get(&name).unwrap() == bytes);
+        file.write_all_at(b"more", 10).unwrap();
+        bytes[10..14].copy_from_slice(b"more");
+        close(file).unwrap_or_else(|e| panic!("{operation:?}: {e}"));
+        assert!(bucket.get(&name).unwrap() == bytes, "{operation:?}");
+        hold.release();
+    }
+    let (from, to) = (at(&mount, "from"), at(&mount, "to"));
+    let hold = server.faults().hold_responses(When::operation(Operation::PutObject).once());
+    let file = File::create(&from).unwrap();
+    file.write_all_at(b"moved", 0).unwrap();
+    assert_eq!(code(file.sync_all()), libc::ETIMEDOUT);
+    fs::rename(&from, &to).unwrap();
+    close(file).unwrap();
+    hold.release();
+    let hold = server.faults().hold_responses(When::operation(Operation::PutObject).once());
+    let file = File::create(&from).unwrap();
+    file.write_all_at(b"gone", 0).unwrap();
+    assert_eq!(code(file.sync_all()), libc::ETIMEDOUT);
+    fs::remove_file(&from).unwrap();
+    close(file).unwrap();
+    hold.release();
+    assert_eq!(bucket.keys(), ["file1000", &format!("file{LARGE}"), "to"]);
+    assert_eq!(bucket.get("to").unwrap(), b"moved");
 }
 
 #[test]

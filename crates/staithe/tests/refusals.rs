@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use real::{Bucket, at, close, code, noise, on_server, state};
+use real::{Bucket, at, close, code, noise, on_server, state, store};
 use staithe_testkit::{Fault, Operation, Standing, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -85,8 +85,8 @@ fn a_bucket_that_may_only_be_read_is_read() {
     server.credentials().set(&server.key_pair().access_key.clone(), Standing::ReadOnly);
     assert_eq!(fs::read(at(&mount, "d/file")).unwrap(), b"stored");
     for outcome in [
-        fs::write(at(&mount, "d/new"), "x"),
-        fs::write(at(&mount, "d/file"), "x"),
+        store(&at(&mount, "d/new"), "x"),
+        store(&at(&mount, "d/file"), "x"),
         fs::rename(at(&mount, "d"), at(&mount, "e")),
         fs::create_dir(at(&mount, "f")),
         fs::remove_dir_all(at(&mount, "d")),

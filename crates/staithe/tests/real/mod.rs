@@ -91,6 +91,14 @@ pub(crate) fn close(file: File) -> io::Result<()> {
     Ok(nix::unistd::close(file)?)
 }
 
+/// Writes a file anew, to the end of its close(2).
+pub(crate) fn store(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(bytes.as_ref())?;
+    close(file)
+}
+
 /// The error code of something that must fail.
 pub(crate) fn code<T>(outcome: io::Result<T>) -> i32 {
     let error = outcome.err().expect("this must fail");
