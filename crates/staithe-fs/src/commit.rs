@@ -78,6 +78,7 @@ impl Filesystem {
         let _serial = inode.commit.lock().await;
         let (is_dirty, has_bytes) = {
             let state = inode.state();
+            state.refuse_lost()?;
             (state.is_dirty() && state.link.is_some(), state.bytes_dirty)
         };
         if !is_dirty {
@@ -362,6 +363,7 @@ impl Filesystem {
                     "another client was first: both are kept"
                 );
                 self.names.forget(link.parent.0, &name);
+                inode.state().lost = true;
                 self.supersede(inode);
                 self.drop_staged(inode);
             }

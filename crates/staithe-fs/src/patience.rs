@@ -28,12 +28,14 @@ const SLOWEST_UPLOAD: u64 = 256 << 10;
 pub(crate) struct Backoff {
     until: Instant,
     ceiling: Duration,
+    /// What the last try met: it says more than that time ran out in the next one.
+    met: Option<StoreError>,
 }
 
 impl Backoff {
     /// Gives up `deadline` from now.
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT }
+        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT, met: None }
     }
 
     /// How long to wait before the next try; `None` when the error is final or the deadline too near.
@@ -41,6 +43,7 @@ impl Backoff {
         if !error.is_retryable() {
             return None;
         }
+        self.met = Some(error.clone());
         let jittered = self.ceiling.mul_f64(fastrand::f64());
         let wait = error.retry_after().unwrap_or(jittered).max(Duration::from_millis(1));
         self.ceiling = (self.ceiling * 2).min(LONGEST_WAIT);
@@ -51,7 +54,8 @@ impl Backoff {
     async fn bound<T>(&self, operation: &'static str, request: impl Future<Output = Result<T>>) -> Result<T> {
         let until = tokio::time::Instant::from_std(self.until);
         tokio::time::timeout_at(until, request).await.unwrap_or_else(|_| {
-            Err(StoreError::new(ErrorKind::Timeout, operation, "no answer before the deadline"))
+            let late = || StoreError::new(ErrorKind::Timeout, operation, "no answer before the deadline");
+            Err(self.met.clone().unwrap_or_else(late))
         })
     }
 }

@@ -81,6 +81,7 @@ impl Filesystem {
 
     /// Gives the inode a staging file over its object, unless it has one.
     pub(crate) fn stage(&self, inode: &Inode, state: &mut State) -> Result<()> {
+        state.refuse_lost()?;
         if state.staged.is_some() {
             return Ok(());
         }

@@ -60,6 +60,7 @@ impl Filesystem {
     /// Sets the size of a file, in the staging file.
     pub(crate) fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
         let mut state = inode.state();
+        state.refuse_lost()?;
         if size == 0 && state.staged.is_none() {
             // Nothing of the stored object will show: no need to know it.
             let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());

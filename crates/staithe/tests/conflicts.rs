@@ -32,8 +32,7 @@ fn both_stay(name: &str, size: usize, existed: bool) {
     let ours = noise(1, size);
     let file = write(&at(&mount, name), &ours);
     bucket.put(name, "theirs");
-    let c=close(file); eprintln!("{c:?} {:?} {}", bucket.keys(), mount.stderr()); for r in server.requests().records() { eprintln!("{:?} {:?} {:?} {:?} {:?}", r.operation, r.key, r.if_match,r.if_none_match,r.status); }
-    assert_eq!(code(c), libc::ESTALE);
+    assert_eq!(code(close(file)), libc::ESTALE);
     let keys = bucket.keys();
     let prefix = format!("{name}.conflict-");
     assert_eq!(keys.len(), 2, "{keys:?}");
@@ -79,6 +78,24 @@ fn a_lost_race_against_a_delete_keeps_ours_beside() {
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(keys[0].starts_with("file.conflict-"), "{keys:?}");
     assert_eq!(bucket.get(&keys[0]).unwrap(), b"ours");
+}
+
+#[test]
+fn every_descriptor_hears_of_a_lost_race() {
+    let (server, mount) = on_server(Versioning::Off);
+    let bucket = Bucket::of(&server);
+    let file = write(&at(&mount, "file"), b"ours");
+    bucket.put("file", "theirs");
+    // As a child's exec does: its error is heard by nobody.
+    assert_eq!(code(close(file.try_clone().unwrap())), libc::ESTALE);
+    assert_eq!(code(file.write_all_at(b"more", 4)), libc::ESTALE);
+    assert_eq!(code(file.set_len(2)), libc::ESTALE);
+    assert_eq!(code(file.sync_all()), libc::ESTALE);
+    assert_eq!(code(close(file)), libc::ESTALE);
+    let keys = bucket.keys();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert_eq!(bucket.get(&keys[1]).unwrap(), b"ours");
+    assert_eq!(bucket.get("file").unwrap(), b"theirs");
 }
 
 #[test]
