@@ -1,6 +1,7 @@
 //! Lookups and inserts beside what one would use instead: hit, miss, insert, 95 reads to 5 writes; 1 and 2 threads.
 //!
-//! Every contender checks a deadline against the same `now`. The names are looked up in a fixed random order.
+//! Every contender checks a deadline against the same `now`, and looks the names up in the same random order. They run
+//! one after another: on a machine that others use, compare with `ratios`.
 #![allow(clippy::disallowed_methods, missing_docs)]
 
 #[allow(dead_code)]

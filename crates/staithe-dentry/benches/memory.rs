@@ -1,6 +1,12 @@
 //! Resident bytes an entry at a million entries, the bytes of the name subtracted: each contender in a process of
 //! its own, measured by the kernel (`/proc/self/statm`), so the allocator's overhead is in the figure.
-#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::type_complexity,
+    missing_docs
+)]
 
 #[allow(dead_code)]
 mod contenders;
@@ -42,7 +48,7 @@ fn main() {
     ];
     match std::env::args().skip(1).find(|argument| argument.starts_with("only=")) {
         Some(only) => {
-            contenders.iter().filter(|(label, _)| only[5..] == **label).for_each(|(label, run)| run(label))
+            contenders.iter().filter(|(label, _)| only[5..] == **label).for_each(|(label, run)| run(label));
         }
         None => {
             for (label, _) in contenders {

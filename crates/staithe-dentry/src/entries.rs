@@ -150,7 +150,7 @@ impl<V: Value> Walk<V> {
                 self.text.push_str(slot.name.as_str());
                 self.items.push((start, self.text.len(), value.clone()));
             }
-            next = slot.next(Chain::Directory);
+            next = state.slots.next(Chain::Directory, at);
         }
         if next.is_none() {
             self.end = Some(End::Whole(remaining));

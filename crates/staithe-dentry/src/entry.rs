@@ -80,7 +80,10 @@ pub enum Refused {
     /// A later listing of the same directory has begun: this one no longer decides what is in it.
     #[error("a later listing of the same directory has begun; leave the directory to that one")]
     Superseded,
-    /// Some of the listed names were evicted again: the directory does not fit and stays incomplete.
-    #[error("names of the listing were evicted before it ended; the directory is too big for the cache")]
+    /// A name that exists was not kept while the listing was under way, because it was evicted or its deadline had
+    /// passed: the directory stays incomplete.
+    #[error(
+        "a name of the directory was not kept while it was listed; it stays incomplete until it is listed again"
+    )]
     Evicted,
 }

@@ -76,7 +76,7 @@
 //! * A directory lies in one shard, so its writers take turns, a few entries at a time. Readers share the lock.
 //! * A change of a directory refuses *every* answer that was under way for it: a directory that is changed without
 //!   pause is listed in vain. Hand the refused listing on once, and list again when it rests.
-//! * The index of a shard doubles in one go, about five milliseconds for each million entries in that shard.
+//! * The index of a shard doubles in one go: its writer copies eight bytes for each entry of the shard while its readers wait.
 //! * Records of changed but empty directories are kept in a bounded queue. When one is dropped, answers under way
 //!   for directories of the same shard that have no record are refused although they were good.
 //! * A directory's cached subtree is found through cached names. So that nothing is left over, an evicted directory
@@ -84,8 +84,8 @@
 //!
 //! # Where the ideas come from
 //!
-//! Generations are the sequence check of NFS attribute caches and of the kernel's own dentry sequence counts, one a
-//! directory. Eviction is S3-FIFO (Yang et al., SOSP 2023). The index is linear probing with deletion by shifting
+//! Generations are to a directory what the generation count of attributes (`attr_gencount`) is to an inode in Linux's
+//! NFS client: a reply from before a change is known by its number. Eviction is S3-FIFO (Yang et al., SOSP 2023). The index is linear probing with deletion by shifting
 //! (Knuth, volume 3, 6.4).
 
 mod cache;

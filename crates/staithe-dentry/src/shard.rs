@@ -19,9 +19,9 @@ use crate::{
     ttl::Tick,
 };
 
-/// Bytes of index and ghost an entry is charged with: a cell at the index's usual load, and its share of the
-/// fingerprints.
-const INDEX_BYTES: usize = 24;
+/// Bytes beside its slot that an entry is charged with: two links, a cell at the index's usual load, and its share of
+/// the fingerprints.
+const INDEX_BYTES: usize = 40;
 /// Bytes a directory is charged with: its record and its place in the index.
 const DIRECTORY_BYTES: usize = size_of::<Directory>() + 32;
 
@@ -334,10 +334,10 @@ impl<V: Value> State<V> {
     /// Looks at up to `budget` slots from where the last sweep stopped, and frees those that answer nothing at
     /// `now`. Returns how many it freed; the round is over once `swept_to` is back at 0.
     pub(crate) fn sweep(&mut self, now: Tick, budget: usize, effects: &mut Effects<V>) -> usize {
-        let end = self.slots.as_slice().len().min(self.swept_to.saturating_add(budget));
+        let end = self.slots.len().min(self.swept_to.saturating_add(budget));
         let mut freed = 0;
         for at in self.swept_to..end {
-            let slot = &self.slots.as_slice()[at];
+            let slot = self.slots.get(at as u32);
             if slot.is_free() || !slot.deadline.is_past(now) {
                 continue;
             }
@@ -348,7 +348,7 @@ impl<V: Value> State<V> {
             self.drop_unknowing(at as u32, effects);
             freed += 1;
         }
-        self.swept_to = if end == self.slots.as_slice().len() { 0 } else { end };
+        self.swept_to = if end == self.slots.len() { 0 } else { end };
         self.counts.swept += freed as u64;
         freed
     }

@@ -1,7 +1,8 @@
 //! The slab of entries, and the two doubly linked lists that run through it.
 //!
 //! An entry is in the list of its directory and in one queue of the eviction at once. The links are slot numbers,
-//! so moving and removing is O(1), and no entry owns an allocation for them.
+//! so moving and removing is O(1), and no entry owns an allocation for them. They lie apart from the entries, which
+//! lookups read.
 
 use crate::{
     name::Name,
@@ -37,7 +38,8 @@ struct Link {
 
 const UNLINKED: Link = Link { prev: NIL, next: NIL };
 
-/// One entry.
+/// One entry, without its links. A hit reads nothing else, and with a value of eight bytes it is one cache line.
+#[repr(align(64))]
 pub(crate) struct Slot<V> {
     pub(crate) name: Name,
     /// `None`: the name does not exist.
@@ -49,7 +51,6 @@ pub(crate) struct Slot<V> {
     pub(crate) dir: u32,
     /// The directory's listing during which it was last written.
     pub(crate) mark: u32,
-    links: [Link; 2],
     /// Hits since it was queued, up to [`HOT`].
     heat: AtomicU8,
     pub(crate) place: Place,
@@ -67,7 +68,6 @@ impl<V> Slot<V> {
             hash,
             dir,
             mark: 0,
-            links: [UNLINKED; 2],
             heat: AtomicU8::new(0),
             place: Place::Free,
         }
@@ -93,61 +93,86 @@ impl<V> Slot<V> {
     pub(crate) fn is_free(&self) -> bool {
         self.place == Place::Free
     }
-
-    pub(crate) fn next(&self, chain: Chain) -> Option<u32> {
-        let next = self.links[chain as usize].next;
-        (next != NIL).then_some(next)
-    }
 }
 
-/// The slab: slot numbers stay valid until they are freed, and are then used again.
+/// Slots in one piece of the slab.
+const CHUNK: usize = 128;
+
+/// The slab: slot numbers stay valid until they are freed, and are then used again. It grows by a piece at a time, so
+/// that growing moves no entry beyond the first piece.
 pub(crate) struct Slots<V> {
-    all: Vec<Slot<V>>,
+    chunks: Vec<Vec<Slot<V>>>,
+    /// Of each slot, apart from it: only changes follow them.
+    links: Vec<[Link; 2]>,
     free: u32,
 }
 
 impl<V> Slots<V> {
     pub(crate) fn new() -> Self {
-        Self { all: Vec::new(), free: NIL }
+        Self { chunks: Vec::new(), links: Vec::new(), free: NIL }
     }
 
     #[inline]
     pub(crate) fn get(&self, at: u32) -> &Slot<V> {
-        &self.all[at as usize]
+        &self.chunks[at as usize / CHUNK][at as usize % CHUNK]
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: u32) -> &mut Slot<V> {
-        &mut self.all[at as usize]
+        &mut self.chunks[at as usize / CHUNK][at as usize % CHUNK]
     }
 
-    pub(crate) fn as_slice(&self) -> &[Slot<V>] {
-        &self.all
+    /// How many slots there are, free ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
     }
 
-    /// O(1), but for growing by an eighth, which the allocator does by remapping where the slab is large.
+    pub(crate) fn next(&self, chain: Chain, at: u32) -> Option<u32> {
+        let next = self.link(chain, at).next;
+        (next != NIL).then_some(next)
+    }
+
+    fn link(&self, chain: Chain, at: u32) -> Link {
+        self.links[at as usize][chain as usize]
+    }
+
+    fn link_mut(&mut self, chain: Chain, at: u32) -> &mut Link {
+        &mut self.links[at as usize][chain as usize]
+    }
+
+    /// O(1), but for the growth of the links by an eighth.
     pub(crate) fn take(&mut self, slot: Slot<V>) -> u32 {
         if self.free != NIL {
             let at = self.free;
-            self.free = self.get(at).links[Chain::Queue as usize].next;
+            self.free = self.link(Chain::Queue, at).next;
             *self.get_mut(at) = slot;
             return at;
         }
-        if self.all.len() == self.all.capacity() {
-            self.all.reserve_exact(self.all.len() / 8 + 8);
+        let at = self.len();
+        if at == self.links.capacity() {
+            self.links.reserve_exact(at / 8 + 8);
         }
-        self.all.push(slot);
-        (self.all.len() - 1) as u32
+        self.links.push([UNLINKED; 2]);
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(slot),
+            _ => {
+                // The first piece of a shard grows: most shards of a small cache hold little.
+                let room = if self.chunks.is_empty() { 4 } else { CHUNK };
+                let mut chunk = Vec::with_capacity(room);
+                chunk.push(slot);
+                self.chunks.push(chunk);
+            }
+        }
+        at as u32
     }
 
     /// Frees an unlinked slot and hands back its value.
     pub(crate) fn free(&mut self, at: u32) -> Option<V> {
-        let next = self.free;
         let slot = self.get_mut(at);
         slot.place = Place::Free;
         slot.name = Name::EMPTY;
-        slot.links[Chain::Queue as usize].next = next;
         let value = slot.value.take();
+        self.link_mut(Chain::Queue, at).next = self.free;
         self.free = at;
         value
     }
@@ -174,11 +199,11 @@ impl List {
 
     pub(crate) fn push_back<V>(&mut self, slots: &mut Slots<V>, chain: Chain, at: u32) {
         let tail = self.tail;
-        slots.get_mut(at).links[chain as usize] = Link { prev: tail, next: NIL };
+        *slots.link_mut(chain, at) = Link { prev: tail, next: NIL };
         if tail == NIL {
             self.head = at;
         } else {
-            slots.get_mut(tail).links[chain as usize].next = at;
+            slots.link_mut(chain, tail).next = at;
         }
         self.tail = at;
         self.len += 1;
@@ -186,14 +211,14 @@ impl List {
 
     /// `at` must be in this list.
     pub(crate) fn unlink<V>(&mut self, slots: &mut Slots<V>, chain: Chain, at: u32) {
-        let Link { prev, next } = std::mem::replace(&mut slots.get_mut(at).links[chain as usize], UNLINKED);
+        let Link { prev, next } = std::mem::replace(slots.link_mut(chain, at), UNLINKED);
         match prev {
             NIL => self.head = next,
-            prev => slots.get_mut(prev).links[chain as usize].next = next,
+            prev => slots.link_mut(chain, prev).next = next,
         }
         match next {
             NIL => self.tail = prev,
-            next => slots.get_mut(next).links[chain as usize].prev = prev,
+            next => slots.link_mut(chain, next).prev = prev,
         }
         self.len -= 1;
     }

@@ -1,5 +1,6 @@
 //! What goes when there is no room, and what that means for what stays.
 #![cfg(not(loom))]
+#![allow(clippy::expect_used)]
 
 mod things;
 

@@ -1,5 +1,6 @@
 //! A subtree is forgotten whole, in time proportional to itself, and said so.
 #![cfg(not(loom))]
+#![allow(clippy::expect_used)]
 
 mod things;
 

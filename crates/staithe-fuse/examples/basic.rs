@@ -1,4 +1,4 @@
-//! Mounts a bucket that lives in memory: `cargo run -p staithe-fuse --example basic -- MOUNTPOINT [DIRECTORY]`.
+//! Mounts a bucket that lives in memory: `cargo run -p staithe-fuse --example fuse_basic -- MOUNTPOINT [DIRECTORY]`.
 //! With a directory, that is the bucket. Ends when it is unmounted.
 
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]

@@ -1,6 +1,6 @@
 //! Reads an object through a part queue on tokio: a slow store, parallel ranges, and a change of version.
 //!
-//! Run with `cargo run -p staithe-parts --example basic`.
+//! Run with `cargo run -p staithe-parts --example parts_basic`.
 #![allow(clippy::print_stdout)]
 
 use std::time::Duration;

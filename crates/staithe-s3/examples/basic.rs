@@ -1,6 +1,6 @@
 //! Stores, reads and removes one object.
 //!
-//! `cargo run --example basic -- BUCKET [ENDPOINT_URL]`, with credentials in the environment or a profile.
+//! `cargo run --example s3_basic -- BUCKET [ENDPOINT_URL]`, with credentials in the environment or a profile.
 #![allow(clippy::print_stdout, reason = "an example talks to a person")]
 
 use std::error::Error;

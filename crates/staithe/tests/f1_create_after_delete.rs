@@ -1,5 +1,7 @@
 //! F1: a name that should be gone is still there; a create fails.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File, OpenOptions};
@@ -8,7 +10,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use real::{BUCKET, at, noise, on_server};
-use staithe_store::{DeleteRequest, HeadRequest, Key, ObjectStore};
+use staithe_store::{DeleteRequest, HeadRequest, Key, NewObject, ObjectStore, PutCondition};
 use staithe_testkit::{S3Server, Versioning};
 
 fn stored(server: &S3Server, key: &str) -> Option<u64> {
@@ -43,7 +45,11 @@ fn a_name_deleted_by_one_thread_is_created_by_another() {
             // Looks while it is being deleted, so that the kernel has every reason to remember the name.
             let _ = fs::metadata(dir.join("a"));
             turn.wait();
-            assert_eq!(fs::metadata(dir.join("a")).unwrap_err().kind(), ErrorKind::NotFound, "a ghost in {round}");
+            assert_eq!(
+                fs::metadata(dir.join("a")).unwrap_err().kind(),
+                ErrorKind::NotFound,
+                "a ghost in {round}"
+            );
             fs::write(dir.join("a"), "new").unwrap_or_else(|e| panic!("round {round}: {e}"));
             assert_eq!(fs::read(dir.join("a")).unwrap(), b"new");
             assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "round {round}");
@@ -86,9 +92,10 @@ fn a_read_of_a_name_deleted_by_another_client_is_an_honest_absence() {
     let store = server.store(BUCKET).unwrap();
     futures::executor::block_on(store.delete(DeleteRequest::latest(key))).unwrap();
     // Unlike fresh names, this one was just written here: its pages may be believed until its time is over.
-    let gone = staithe_testkit::wait_until(std::time::Duration::from_secs(10), || {
-        matches!(File::open(&path), Err(e) if e.kind() == ErrorKind::NotFound)
-    });
+    let gone = staithe_testkit::wait_until(
+        std::time::Duration::from_secs(10),
+        || matches!(File::open(&path), Err(e) if e.kind() == ErrorKind::NotFound),
+    );
     assert!(gone, "{:?}", fs::metadata(&path));
 }
 
@@ -119,7 +126,8 @@ fn a_directory_outlives_its_last_file() {
     let (server, mount) = on_server(Versioning::Off);
     let store = server.store(BUCKET).unwrap();
     let key = Key::new("theirs/only").unwrap();
-    futures::executor::block_on(store.put(&key, "x".into(), Default::default(), Default::default())).unwrap();
+    futures::executor::block_on(store.put(&key, "x".into(), NewObject::default(), PutCondition::default()))
+        .unwrap();
     fs::remove_file(at(&mount, "theirs/only")).unwrap();
     assert!(fs::metadata(at(&mount, "theirs")).unwrap().is_dir());
     assert_eq!(fs::read_dir(at(&mount, "theirs")).unwrap().count(), 0);

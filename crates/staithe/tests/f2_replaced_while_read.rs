@@ -1,5 +1,7 @@
 //! F2: the object changed while it was being read.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};
@@ -7,7 +9,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use real::{BUCKET, at, noise, on_server};
-use staithe_store::{DeleteRequest, Key, ObjectStore};
+use staithe_store::{DeleteRequest, Key, NewObject, ObjectStore, PutCondition};
 use staithe_testkit::{S3Server, Versioning};
 
 const SIZE: usize = 24 << 20;
@@ -16,7 +18,8 @@ const PIECE: usize = 64 << 10;
 fn put(server: &S3Server, key: &str, body: Vec<u8>) {
     let store = server.store(BUCKET).unwrap();
     let key = Key::new(key).unwrap();
-    futures::executor::block_on(store.put(&key, body.into(), Default::default(), Default::default())).unwrap();
+    futures::executor::block_on(store.put(&key, body.into(), NewObject::default(), PutCondition::default()))
+        .unwrap();
 }
 
 fn is_stale(error: &std::io::Error) -> bool {
@@ -75,7 +78,8 @@ fn a_versioned_object_is_read_to_its_end_after_replace_and_after_delete() {
         player.read_exact_at(&mut start, 0).unwrap();
         put(&server, &name, noise(2, SIZE));
         let key = Key::new(&name).unwrap();
-        futures::executor::block_on(server.store(BUCKET).unwrap().delete(DeleteRequest::latest(key))).unwrap();
+        futures::executor::block_on(server.store(BUCKET).unwrap().delete(DeleteRequest::latest(key)))
+            .unwrap();
         read_on(&player, phase, &old).unwrap_or_else(|(at, e)| panic!("phase {phase}, at {at}: {e}"));
     }
 }

@@ -1,5 +1,7 @@
 //! What people run: version control, archives, databases, editors, logs.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, OpenOptions};
@@ -34,7 +36,12 @@ fn tar_and_rsync(dir: &Path) {
     let source = source.path().display();
     let listing = "find . ! -type d -printf '%P %y %m %s %T@ %l\\n' | sort";
     let list_modes = "find . -type d -printf '%P %m\\n' | sort | tail -n +2";
-    sh(dir, &format!("mkdir t && tar -C {source} --format=posix -cf - . | tar -C t -xpf - && diff -r --no-dereference {source} t"));
+    sh(
+        dir,
+        &format!(
+            "mkdir t && tar -C {source} --format=posix -cf - . | tar -C t -xpf - && diff -r --no-dereference {source} t"
+        ),
+    );
     assert_eq!(sh(&dir.join("t"), listing), sh(Path::new(&source.to_string()), listing));
     assert_eq!(sh(&dir.join("t"), list_modes), sh(Path::new(&source.to_string()), list_modes));
     sh(dir, &format!("rsync -a {source}/ r/ && diff -r --no-dereference {source} r"));
@@ -164,6 +171,9 @@ fn attributes_are_there_after_a_remount() {
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     let mount = real::start(real::daemon(&format!("s3://{}", real::BUCKET)).env(server.env()));
     assert_eq!(sh(mount.path(), "stat -c '%a %u %g %s %.1Y' d/f"), "4711 12 34 2 981173106.5");
-    assert_eq!(sh(mount.path(), "stat -c '%a' d; readlink l; getfattr --only-values -n user.colour d/f"), "2750\nd/f\nblue");
+    assert_eq!(
+        sh(mount.path(), "stat -c '%a' d; readlink l; getfattr --only-values -n user.colour d/f"),
+        "2750\nd/f\nblue"
+    );
     assert_eq!(sh(mount.path(), "getfattr --only-values -n user.staithe.state d/f"), "clean");
 }

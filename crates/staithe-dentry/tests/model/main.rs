@@ -1,6 +1,7 @@
 //! The cache against a naive model, with time and with local changes between question and answer.
 
 #![cfg(not(loom))]
+#![allow(clippy::expect_used)]
 
 mod naive;
 mod script;

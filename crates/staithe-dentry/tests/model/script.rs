@@ -126,7 +126,7 @@ impl Run {
             0 if self.exact => Some(u64::from(byte % 3) + 1),
             _ => None,
         };
-        (byte % 5 != 0).then_some(Thing { version: byte % 2, directory })
+        (!byte.is_multiple_of(5)).then_some(Thing { version: byte % 2, directory })
     }
 
     fn deadline(&self, byte: u8) -> Deadline {
@@ -137,7 +137,7 @@ impl Run {
         }
     }
 
-    fn below(&self, dir: u64, thing: Option<Thing>) -> Option<Thing> {
+    fn below(dir: u64, thing: Option<Thing>) -> Option<Thing> {
         thing.map(|thing| Thing { directory: thing.directory.filter(|child| *child > dir), ..thing })
     }
 
@@ -151,7 +151,7 @@ impl Run {
             Op::Insert { token, name, thing, ttl } => self.insert(token, name, thing, ttl),
             Op::Mutate { dir, name, thing, ttl } => {
                 let (name, deadline) = (name_of(name), self.deadline(ttl));
-                let thing = self.below(dir, self.thing(thing));
+                let thing = Self::below(dir, self.thing(thing));
                 self.cache.mutate(dir, name, thing, deadline);
                 self.naive.mutate(dir, name, thing, deadline);
             }
@@ -187,7 +187,7 @@ impl Run {
         let (token, orphaned) = (asked.token, asked.orphaned);
         let fresh = self.naive.generation(token.parent()) == asked.generation;
         let (name, deadline) = (name_of(name), self.deadline(ttl));
-        let thing = self.below(token.parent(), self.thing(thing));
+        let thing = Self::below(token.parent(), self.thing(thing));
         let taken = self.cache.insert(&token, name, Entry::from(thing), deadline);
         self.check_refusal(fresh, orphaned, taken.is_ok());
         if taken.is_ok() {
@@ -202,7 +202,7 @@ impl Run {
 
     fn rename(&mut self, from: (u64, u8), to: (u64, u8), thing: u8, ttl: u8) {
         let ((from_dir, from), (to_dir, to)) = ((from.0, name_of(from.1)), (to.0, name_of(to.1)));
-        let Some(thing) = self.below(to_dir, self.thing(thing)) else {
+        let Some(thing) = Self::below(to_dir, self.thing(thing)) else {
             return;
         };
         let (deadline, gone) = (self.deadline(ttl), self.deadline(ttl / 6));
@@ -224,7 +224,7 @@ impl Run {
             self.begun += 1;
             let number = self.begun;
             let dir = self.naive.dir(token.parent());
-            dir.listing = Some((number, Default::default()));
+            dir.listing = Some((number, std::collections::BTreeSet::new()));
             dir.leaky = false;
             self.listings.push(OpenListing { listing, number, generation, orphaned, deadline });
         }

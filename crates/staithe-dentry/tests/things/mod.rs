@@ -1,6 +1,6 @@
 //! The value of these tests, and a cache of a given size.
 
-#![allow(dead_code)] // Each of the tests uses some of it.
+#![allow(dead_code, clippy::expect_used)] // Each of the tests uses some of it.
 
 use std::time::Instant;
 

@@ -1,4 +1,6 @@
 //! Real mounts of real stores, and real programs on them.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 mod bucket;
@@ -61,7 +63,8 @@ pub(crate) fn try_sh(dir: &Path, script: &str) -> Output {
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
-    for (name, value) in [("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_NAME", "A")] {
+    for (name, value) in [("GIT_AUTHOR_NAME", "A"), ("GIT_AUTHOR_EMAIL", "a@b"), ("GIT_COMMITTER_NAME", "A")]
+    {
         command.env(name, value);
     }
     command.env("GIT_COMMITTER_EMAIL", "a@b").output().unwrap()
