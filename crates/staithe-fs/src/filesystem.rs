@@ -72,8 +72,8 @@ impl Filesystem {
     /// The store's verdict on the volume; `Invalid` when the state directory is in use; `NoSpace` and `Io` from
     /// the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
-        store.probe().await?;
         let state_dir = StateDir::open(&config.state_dir)?;
+        store.probe().await?;
         let journal = open_journal(state_dir.journal()).await?;
         let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, state_dir, journal));
         fs.admit_no_conditions();

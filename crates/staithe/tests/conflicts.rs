@@ -5,9 +5,12 @@ mod real;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, start};
-use staithe_testkit::{MountedDaemon, S3Server, Versioning};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, start};
+use staithe_testkit::{MountedDaemon, S3Server, Versioning, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
 
 fn write(path: &Path, bytes: &[u8]) -> File {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
@@ -30,6 +33,7 @@ fn both_stay(name: &str, size: usize, existed: bool) {
         bucket.put(name, "base");
     }
     let ours = noise(1, size);
+    let _quiet = quiet();
     let file = write(&at(&mount, name), &ours);
     bucket.put(name, "theirs");
     assert_eq!(code(close(file)), libc::ESTALE);
@@ -45,7 +49,7 @@ fn both_stay(name: &str, size: usize, existed: bool) {
     let names = fs::read_dir(mount.path()).unwrap().count();
     assert_eq!(names, 2);
     assert!(mount.stderr().contains(&keys[1]), "{}", mount.stderr());
-    assert_eq!(bucket.uploads(), 0);
+    assert!(wait_until(SOON, || bucket.uploads() == 0));
     // The name can be written again.
     fs::write(at(&mount, name), "again").unwrap();
     assert_eq!(bucket.get(name).unwrap(), b"again");
@@ -71,6 +75,7 @@ fn a_lost_race_against_a_delete_keeps_ours_beside() {
     let (server, mount) = on_server(Versioning::Off);
     let bucket = Bucket::of(&server);
     bucket.put("file", "base");
+    let _quiet = quiet();
     let file = write(&at(&mount, "file"), b"ours");
     bucket.delete("file");
     assert_eq!(code(close(file)), libc::ESTALE);
@@ -84,6 +89,7 @@ fn a_lost_race_against_a_delete_keeps_ours_beside() {
 fn every_descriptor_hears_of_a_lost_race() {
     let (server, mount) = on_server(Versioning::Off);
     let bucket = Bucket::of(&server);
+    let _quiet = quiet();
     let file = write(&at(&mount, "file"), b"ours");
     bucket.put("file", "theirs");
     // As a child's exec does: its error is heard by nobody.

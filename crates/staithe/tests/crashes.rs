@@ -5,9 +5,10 @@ mod real;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, sh, start, store};
+use real::{BUCKET, Bucket, at, daemon, noise, quiet, sh, start, store};
 use rustix::process::Signal;
 use staithe_testkit::{DaemonOptions, MountedDaemon, Operation, S3Server, Versioning, When, wait_until};
 
@@ -53,8 +54,17 @@ fn a_dead_mount_is_replaced_and_a_live_one_is_not() {
     let mut first = bench.start();
     store(&at(&first, "file"), "x").unwrap();
     let other_state = tempfile::tempdir().unwrap();
-    let refused = bench.options().state_dir(other_state.path()).start().unwrap_err().to_string();
-    assert!(refused.contains("mounted already"), "{refused}");
+    let refused = Command::new(env!("CARGO_BIN_EXE_staithe"))
+        .args(["mount", &format!("s3://{BUCKET}")])
+        .arg(first.path())
+        .arg("--state-dir")
+        .arg(other_state.path())
+        .envs(bench.server.env())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("mounted already"), "{said}");
     assert_eq!(fs::read(at(&first, "file")).unwrap(), b"x");
     let held = File::open(at(&first, "file")).unwrap();
     kill(&mut first);
@@ -72,6 +82,7 @@ fn what_was_synced_survives() {
     let bench = Bench::new();
     let mut mount = bench.start();
     let (bytes, large) = (noise(1, 100_000), noise(2, 40 << 20));
+    let quiet = quiet();
     let file = File::create(at(&mount, "synced")).unwrap();
     file.write_all_at(&bytes, 0).unwrap();
     file.sync_all().unwrap();
@@ -81,7 +92,7 @@ fn what_was_synced_survives() {
     // Written over after the sync: the one or the other, never a mixture that was not there.
     file.write_all_at(b"later", 0).unwrap();
     kill(&mut mount);
-    drop((file, big));
+    drop((file, big, quiet));
     let mount = bench.start();
     assert!(fs::read(at(&mount, "synced")).unwrap() == bytes);
     assert!(fs::read(at(&mount, "large")).unwrap() == large);
@@ -155,13 +166,14 @@ fn an_unfinished_upload_is_aborted_by_the_next_start() {
     let mut mount = bench.start();
     let bucket = bench.bucket();
     let hold = bench.server.faults().hold_requests(When::operation(Operation::UploadPart).after(1));
+    let quiet = quiet();
     let file = File::create(at(&mount, "large")).unwrap();
     let bytes = noise(1, 40 << 20);
     file.write_all_at(&bytes, 0).unwrap();
     assert!(hold.wait_for_blocking(1, SOON));
     assert_eq!(bucket.uploads(), 1);
     kill(&mut mount);
-    drop(file);
+    drop((file, quiet));
     hold.release();
     let mount = bench.start();
     assert_eq!(bucket.uploads(), 0, "{}", mount.stderr());
@@ -181,14 +193,15 @@ fn a_journal_that_cannot_be_finished_yet_stays() {
     let bench = Bench::new();
     let mut mount = bench.start();
     let hold = bench.server.faults().hold_requests(When::operation(Operation::UploadPart));
+    let quiet = quiet();
     let file = File::create(at(&mount, "large")).unwrap();
-    file.write_all_at(&noise(1, 20 << 20), 0).unwrap();
+    file.write_all_at(&noise(1, 40 << 20), 0).unwrap();
     assert!(hold.wait_for_blocking(1, SOON));
     kill(&mut mount);
-    drop(file);
+    drop((file, quiet));
     hold.release();
     bench.server.faults().clear();
-    let refusal = When::operation(Operation::AbortMultipartUpload);
+    let refusal = When::operation(Operation::AbortMultipartUpload).key("large");
     let refusal = bench.server.faults().inject(refusal, staithe_testkit::Fault::access_denied());
     let mut mount = bench.start();
     assert!(wait_until(SOON, || mount.stderr().contains("cannot be finished yet")), "{}", mount.stderr());

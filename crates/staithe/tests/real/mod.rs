@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
 
@@ -23,7 +24,21 @@ pub(crate) fn daemon(source: &str) -> DaemonOptions {
     DaemonOptions::new(env!("CARGO_BIN_EXE_staithe"), source)
 }
 
+/// Held shared while a program is started: it inherits every open file until it runs, and closes it then.
+static PROGRAMS: RwLock<()> = RwLock::new(());
+
+/// Nobody else in this process starts a program while this is held, and so closes a copy of a file that is being
+/// written (which stores it). Nothing of this module that starts one may be called meanwhile.
+pub(crate) fn quiet() -> RwLockWriteGuard<'static, ()> {
+    PROGRAMS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn starting() -> RwLockReadGuard<'static, ()> {
+    PROGRAMS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) fn start(options: DaemonOptions) -> MountedDaemon {
+    let _starting = starting();
     options.start().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -60,6 +75,7 @@ pub(crate) fn sh(dir: &Path, script: &str) -> String {
 
 /// Runs a script in `dir`.
 pub(crate) fn try_sh(dir: &Path, script: &str) -> Output {
+    let _starting = starting();
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
