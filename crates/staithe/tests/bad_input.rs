@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, sh, start, store};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, run, sh, start, store};
 use staithe_testkit::{S3Server, Standing, Versioning};
 
 const FAILED: i32 = 1;
@@ -37,7 +37,7 @@ impl Bench {
     fn staithe(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
         command.args(arguments).envs(self.server.env()).env("HOME", self.dir.path());
-        command.env_remove("XDG_STATE_HOME").output().unwrap()
+        run(command.env_remove("XDG_STATE_HOME"))
     }
 
     /// The one line that a mount which must end with `exit` says.
@@ -167,6 +167,7 @@ fn a_state_directory_that_cannot_be_used_is_named() {
 fn a_full_staging_disk_is_told_to_the_writer_and_nothing_is_lost() {
     let bench = Bench::new();
     let disk = Disk::new(bench.path("disk"), "64m");
+    fs::create_dir(bench.path("disk/state")).unwrap();
     let options = daemon(&format!("s3://{BUCKET}")).env(bench.server.env());
     let mut mount = start(options.state_dir(bench.path("disk/state")));
     let bytes = noise(1, 1 << 20);
@@ -242,6 +243,4 @@ fn the_doctor_says_what_is_missing() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.lines().any(|l| l.starts_with("FAIL") && l.contains("missing")), "{said}");
-    let (_server, mount) = on_server(Versioning::On);
-    drop(mount);
 }

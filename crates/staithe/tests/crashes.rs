@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, quiet, sh, start, store};
+use real::{BUCKET, Bucket, at, daemon, noise, quiet, run, sh, start, store};
 use rustix::process::Signal;
 use staithe_testkit::{DaemonOptions, MountedDaemon, Operation, S3Server, Versioning, When, wait_until};
 
@@ -54,14 +54,10 @@ fn a_dead_mount_is_replaced_and_a_live_one_is_not() {
     let mut first = bench.start();
     store(&at(&first, "file"), "x").unwrap();
     let other_state = tempfile::tempdir().unwrap();
-    let refused = Command::new(env!("CARGO_BIN_EXE_staithe"))
-        .args(["mount", &format!("s3://{BUCKET}")])
-        .arg(first.path())
-        .arg("--state-dir")
-        .arg(other_state.path())
-        .envs(bench.server.env())
-        .output()
-        .unwrap();
+    let mut again = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    again.args(["mount", &format!("s3://{BUCKET}")]).arg(first.path());
+    again.arg("--state-dir").arg(other_state.path()).envs(bench.server.env());
+    let refused = run(&mut again);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("mounted already"), "{said}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, sh, start, store};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, run, sh, start, store};
 use rustix::process::Signal;
 use staithe_testkit::{
     DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
@@ -27,7 +27,7 @@ fn on(server: &S3Server) -> DaemonOptions {
 }
 
 fn umount(mountpoint: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_staithe")).arg("umount").arg(mountpoint).output().unwrap()
+    run(Command::new(env!("CARGO_BIN_EXE_staithe")).arg("umount").arg(mountpoint))
 }
 
 /// The one line on standard error.
@@ -88,6 +88,7 @@ fn while_it_drains_nothing_new_is_begun() {
     let (path, second) = (at(&mount, "file"), at(&mount, "second"));
     let root = File::open(mount.path()).unwrap();
     let hold = server.faults().hold_requests(When::operation(Operation::PutObject));
+    let quiet = quiet();
     let file = File::create(&path).unwrap();
     file.write_all_at(b"on its way", 0).unwrap();
     std::thread::scope(|scope| {
@@ -101,7 +102,7 @@ fn while_it_drains_nothing_new_is_begun() {
         hold.release();
         storing.join().unwrap().unwrap();
     });
-    drop(root);
+    drop((root, quiet));
     assert_eq!(mount.wait(SOON).unwrap(), 0, "{}", mount.stderr());
     assert_eq!(Bucket::of(&server).keys(), ["file"]);
     assert!(!second.exists());
@@ -116,6 +117,7 @@ fn what_cannot_be_stored_is_kept_said_and_stored_by_the_next_mount() {
     let (small, large) = (noise(1, 1000), noise(2, 20 << 20));
     Bucket::of(&server).put("known", noise(3, 2 << 20));
     fs::create_dir(at(&mount, "d")).unwrap();
+    let quiet = quiet();
     let files = [File::create(at(&mount, "d/small")).unwrap(), File::create(at(&mount, "large")).unwrap()];
     let known = File::options().write(true).open(at(&mount, "known")).unwrap();
     server.stop();
@@ -124,7 +126,7 @@ fn what_cannot_be_stored_is_kept_said_and_stored_by_the_next_mount() {
     known.write_all_at(b"changed", 1 << 20).unwrap();
     mount.signal(Signal::TERM).unwrap();
     assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
-    drop((files, known));
+    drop((files, known, quiet));
     let said = mount.stderr();
     for name in ["d/small", "large", "known"] {
         assert!(said.lines().any(|l| l.contains("kept") && l.contains(name)), "{name}: {said}");
@@ -152,11 +154,12 @@ fn a_commit_that_had_succeeded_when_the_mount_ended_is_not_done_twice() {
     let options = on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state.path());
     let mut mount = start(options.clone());
     let hold = server.faults().hold_responses(When::operation(Operation::PutObject));
+    let quiet = quiet();
     let file = File::create(at(&mount, "file")).unwrap();
     file.write_all_at(b"once", 0).unwrap();
     mount.signal(Signal::TERM).unwrap();
     assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
-    drop(file);
+    drop((file, quiet));
     server.faults().clear();
     hold.release();
     let mount = start(options);
@@ -172,11 +175,12 @@ fn a_kept_file_that_lost_its_race_meanwhile_is_stored_beside_once() {
     let options = on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state.path());
     let mut mount = start(options.clone());
     let refusal = server.faults().inject(When::operation(Operation::PutObject), Fault::access_denied());
+    let quiet = quiet();
     let file = File::create(at(&mount, "file")).unwrap();
     file.write_all_at(b"ours", 0).unwrap();
     mount.signal(Signal::TERM).unwrap();
     assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
-    drop(file);
+    drop((file, quiet));
     refusal.remove();
     let bucket = Bucket::of(&server);
     bucket.put("file", "theirs");
@@ -195,10 +199,12 @@ fn a_kept_file_that_lost_its_race_meanwhile_is_stored_beside_once() {
 fn umount_mirrors_how_the_daemon_ended() {
     let server = server();
     let mut mount = start(on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]));
+    let quiet = quiet();
     let file = File::create(at(&mount, "file")).unwrap();
     file.write_all_at(b"unstored", 0).unwrap();
     server.stop();
     assert_eq!(code(close(file)), libc::ETIMEDOUT);
+    drop(quiet);
     let output = umount(mount.path());
     assert_eq!(output.status.code(), Some(75), "{}", sentence(&output));
     assert!(sentence(&output).contains("mount"), "{}", sentence(&output));

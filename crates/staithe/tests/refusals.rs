@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use real::{Bucket, at, close, code, noise, on_server, state, store};
+use real::{Bucket, at, close, code, noise, on_server, quiet, state, store};
 use staithe_testkit::{Fault, Operation, Standing, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -20,6 +20,7 @@ fn failed(path: &Path) -> bool {
 fn a_forbidden_write_is_told_by_close_and_stored_after_recovery() {
     let (server, mount) = on_server(Versioning::Off);
     let (path, bytes) = (at(&mount, "file"), noise(1, 200_000));
+    let _quiet = quiet();
     let refusal = server.faults().inject(When::operation(Operation::PutObject), Fault::access_denied());
     let keeper = File::create(&path).unwrap();
     keeper.write_all_at(&bytes, 0).unwrap();
@@ -40,6 +41,7 @@ fn a_forbidden_write_is_told_by_close_and_stored_after_recovery() {
 fn what_the_last_close_could_not_store_is_stored_by_the_next() {
     let (server, mount) = on_server(Versioning::Off);
     let (path, bytes) = (at(&mount, "file"), noise(2, 50_000));
+    let _quiet = quiet();
     let refusal = server.faults().inject(When::operation(Operation::PutObject), Fault::access_denied());
     let file = File::create(&path).unwrap();
     file.write_all_at(&bytes, 0).unwrap();
@@ -62,6 +64,7 @@ fn credentials_that_expire_or_are_refused_have_their_own_codes_and_come_back() {
         (Standing::Revoked, libc::EKEYREJECTED),
         (Standing::Forbidden, libc::EACCES),
     ];
+    let _quiet = quiet();
     for (round, (standing, errno)) in cases.into_iter().enumerate() {
         let (name, new) = (format!("there{round}"), format!("new{round}"));
         bucket.put(&name, "stored");
@@ -102,6 +105,7 @@ fn a_deleted_bucket_is_no_device() {
     let (server, mut mount) = on_server(Versioning::Off);
     Bucket::of(&server).put("file", "x");
     fs::write(at(&mount, "mine"), "x").unwrap();
+    let _quiet = quiet();
     let writer = File::create(at(&mount, "new")).unwrap();
     writer.write_all_at(b"unstored", 0).unwrap();
     assert!(server.delete_bucket(real::BUCKET));

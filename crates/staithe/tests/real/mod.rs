@@ -65,6 +65,12 @@ pub(crate) fn on_directory() -> (tempfile::TempDir, MountedDaemon) {
     (bucket, mount)
 }
 
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let _starting = starting();
+    command.output().unwrap()
+}
+
 /// Runs a script in `dir`; it must succeed.
 pub(crate) fn sh(dir: &Path, script: &str) -> String {
     let output = try_sh(dir, script);
