@@ -6,7 +6,8 @@
 //! 2. Every commit is conditional on what the file was made from, where the store can do that, and carries a write
 //!    id, by which a retried request that had succeeded is recognised.
 //! 3. What changes while a commit runs stays dirty.
-//! 4. A commit that fails leaves everything dirty and nothing in the store.
+//! 4. A commit that fails leaves everything dirty, and nothing in the store that it knows of. If its answer was
+//!    lost, the next one finds what it had stored by its write id, and goes on from that.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -43,6 +44,26 @@ pub(crate) struct Job {
     pub(crate) size: u64,
 }
 
+/// A commit under way. Dropped before its end, it leaves the file as it was, and says so.
+struct UnderWay<'a>(Option<&'a Inode>);
+
+impl UnderWay<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let Some(inode) = self.0 else { return };
+        let mut state = inode.state();
+        if let Some(staged) = state.staged.as_mut() {
+            staged.abort_commit();
+        }
+        state.failure = Some("given up before the store had answered".to_owned());
+    }
+}
+
 /// How a try ended.
 pub(crate) enum Outcome {
     /// The store has it; the attributes that went with it.
@@ -70,12 +91,15 @@ impl Filesystem {
         let _serial = inode.commit.lock().await;
         let (is_dirty, has_bytes) = {
             let state = inode.state();
+            state.refuse_lost()?;
             (state.is_dirty() && state.link.is_some(), state.bytes_dirty)
         };
         if !is_dirty {
             return Ok(());
         }
+        let under_way = UnderWay(Some(inode));
         let done = if has_bytes { self.store_bytes(inode).await } else { self.store_meta(inode).await };
+        under_way.end();
         let mut state = inode.state();
         match &done {
             Ok(()) => state.failure = None,
@@ -365,6 +389,7 @@ impl Filesystem {
                 return false;
             }
             (state.replaced, state.meta_dirty, state.bytes_dirty) = (true, false, false);
+            state.lost = true;
             taken = state.staged.take();
             true
         })?;

@@ -1,10 +1,11 @@
 //! What feeds the part queues: one task a range, pinned to one version, resumed where it broke.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
-use staithe_store::{ETag, ErrorKind, GetRequest, Version};
+use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, Version};
 
 use crate::api::ReadData;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -12,6 +13,9 @@ use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, Remote};
 use crate::patience::Backoff;
+
+/// The largest object that is held until its checksum, which is for whole objects, has been seen to match.
+const CHECKED_WHOLE: u64 = 1 << 20;
 
 /// The bytes of one version on their way to one reader.
 pub(crate) type Queue = PartQueue<Content, FsError>;
@@ -98,6 +102,27 @@ impl Filesystem {
         fetch.done();
     }
 
+    /// Asks for a range. A small object is asked for whole, because its checksum is of the whole, and held until
+    /// that is seen to match.
+    pub(crate) async fn get_checked(
+        &self,
+        remote: &Remote,
+        range: Range<u64>,
+    ) -> staithe_store::Result<GetResponse> {
+        let is_whole = range == (0..remote.size) && remote.size <= CHECKED_WHOLE;
+        let request = GetRequest {
+            key: remote.key.clone(),
+            range: (!is_whole).then_some(range),
+            version: Some(remote.version.clone()),
+        };
+        let mut answer = self.store.get(request).await?;
+        if is_whole {
+            let chunks: Vec<_> = answer.body.try_collect().await?;
+            answer.body = futures::stream::iter(chunks.into_iter().map(Ok)).boxed();
+        }
+        Ok(answer)
+    }
+
     async fn stream_into(
         &self,
         inode: &Inode,
@@ -106,16 +131,12 @@ impl Filesystem {
         fetch: &Fetch<Content, FsError>,
         at: &mut u64,
     ) -> Result<()> {
-        let request = GetRequest {
-            key: remote.key.clone(),
-            range: Some(*at..fetch.range().end),
-            version: Some(remote.version.clone()),
-        };
-        let answer = self.store.get(request).await.map_err(|error| match error.kind() {
-            // Shorter than it was: another version, whatever the tag condition was worth.
-            ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
-            _ => error.into(),
-        })?;
+        let answer =
+            self.get_checked(remote, *at..fetch.range().end).await.map_err(|error| match error.kind() {
+                // Shorter than it was: another version, whatever the tag condition was worth.
+                ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
+                _ => error.into(),
+            })?;
         learn_version(inode, &answer.meta.version);
         let found = answer.meta.version.etag;
         let version =

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
-use crate::config::{AttributeSource, FsConfig};
+use crate::config::{AttributeSource, FsConfig, OnConflict};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
@@ -72,12 +72,25 @@ impl Filesystem {
     /// The store's verdict on the volume; `Invalid` when the state directory is in use; `NoSpace` and `Io` from
     /// the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
-        store.probe().await?;
         let state_dir = StateDir::open(&config.state_dir)?;
+        store.probe().await?;
         let journal = open_journal(state_dir.journal()).await?;
         let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, state_dir, journal));
+        fs.admit_no_conditions();
         fs.recover().await?;
         Ok(fs)
+    }
+
+    /// Says once what a store without conditional writes means.
+    fn admit_no_conditions(&self) {
+        let can = self.store.capabilities();
+        let is_needed = !self.config.read_only && self.config.on_conflict == OnConflict::KeepBoth;
+        if is_needed && !(can.put_if_absent && can.put_if_match) {
+            tracing::warn!(
+                store = self.store.url(),
+                "this store ignores conditions of writes: of two clients that write one file, the last one wins"
+            );
+        }
     }
 
     fn assemble(

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use staithe_store::{Key, Version};
 
 use crate::api::{Attr, Ino, Kind};
+use crate::error::{FsError, FsErrorKind, Result};
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::streaming::Streaming;
@@ -84,6 +85,8 @@ pub(crate) struct State {
     pub(crate) body: Option<Bytes>,
     /// Whether reads were delivered from this inode, so that the kernel may hold pages of it.
     pub(crate) was_read: bool,
+    /// A lost race took its name: what is written to it now would go nowhere, so nothing is taken any more.
+    pub(crate) lost: bool,
     /// Why the last commit failed.
     pub(crate) failure: Option<String>,
     /// Directories: the marker object.
@@ -131,6 +134,7 @@ impl State {
             streaming: None,
             body: None,
             was_read: false,
+            lost: false,
             failure: None,
             marker: Marker::Unknown,
         }
@@ -163,6 +167,18 @@ impl State {
         self.changes += 1;
         self.bytes_dirty = true;
         self.body = None;
+    }
+
+    /// Tells every descriptor of a file that lost a race, not only the one whose close or fsync met it.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub(crate) fn refuse_lost(&self) -> Result<()> {
+        if self.lost {
+            let text = "another client was first: what was written until then is kept beside";
+            return Err(FsError::new(FsErrorKind::Stale, text));
+        }
+        Ok(())
     }
 
     /// Notes a change of attributes at `now`.

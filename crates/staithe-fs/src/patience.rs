@@ -1,4 +1,6 @@
-//! Riding out trouble: every request of the filesystem is tried again, with full jitter, until its deadline.
+//! Riding out trouble: every request of the filesystem is tried again, with full jitter, until its deadline; one
+//! that is still under way then is given up, so that an operation of n requests ends after n deadlines at most.
+//! Bytes on their way up add to the deadline what a slow line takes for them.
 //!
 //! Only what [`StoreError::is_retryable`] says is tried again. A conditional write that is tried again may find
 //! its own first try in its way; the caller tells that by the write id (see `commit`).
@@ -10,26 +12,30 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, Key,
-    ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
+    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest,
+    Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
     PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
     Written,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The slowest upload that is waited for, in bytes a second.
+const SLOWEST_UPLOAD: u64 = 256 << 10;
 
 /// When to try again, and when to give up.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     until: Instant,
     ceiling: Duration,
+    /// What the last try met: it says more than that time ran out in the next one.
+    met: Option<StoreError>,
 }
 
 impl Backoff {
     /// Gives up `deadline` from now.
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT }
+        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT, met: None }
     }
 
     /// How long to wait before the next try; `None` when the error is final or the deadline too near.
@@ -37,10 +43,20 @@ impl Backoff {
         if !error.is_retryable() {
             return None;
         }
+        self.met = Some(error.clone());
         let jittered = self.ceiling.mul_f64(fastrand::f64());
         let wait = error.retry_after().unwrap_or(jittered).max(Duration::from_millis(1));
         self.ceiling = (self.ceiling * 2).min(LONGEST_WAIT);
         (Instant::now() + wait < self.until).then_some(wait)
+    }
+
+    /// What `request` answers, or that it did not in time.
+    async fn bound<T>(&self, operation: &'static str, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let until = tokio::time::Instant::from_std(self.until);
+        tokio::time::timeout_at(until, request).await.unwrap_or_else(|_| {
+            let late = || StoreError::new(ErrorKind::Timeout, operation, "no answer before the deadline");
+            Err(self.met.clone().unwrap_or_else(late))
+        })
     }
 }
 
@@ -55,13 +71,21 @@ impl Patient {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, deadline: Duration) -> Self {
         Self { inner, deadline }
     }
+
+    /// The deadline of a request that carries `bytes`.
+    fn with_body(&self, bytes: u64) -> Duration {
+        self.deadline + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_UPLOAD)
+    }
 }
 
 macro_rules! patiently {
-    ($self:ident, $call:expr) => {{
-        let mut backoff = Backoff::new($self.deadline);
+    ($self:ident, $operation:literal, $call:expr) => {
+        patiently!($self.deadline, $operation, $call)
+    };
+    ($deadline:expr, $operation:literal, $call:expr) => {{
+        let mut backoff = Backoff::new($deadline);
         loop {
-            match $call.await {
+            match backoff.bound($operation, $call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => match backoff.next(&error) {
                     Some(wait) => {
@@ -90,15 +114,15 @@ impl ObjectStore for Patient {
     }
 
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
-        patiently!(self, self.inner.head(request.clone()))
+        patiently!(self, "head", self.inner.head(request.clone()))
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {
-        patiently!(self, self.inner.get(request.clone()))
+        patiently!(self, "get", self.inner.get(request.clone()))
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
-        patiently!(self, self.inner.list(request.clone()))
+        patiently!(self, "list", self.inner.list(request.clone()))
     }
 
     async fn put(
@@ -108,11 +132,15 @@ impl ObjectStore for Patient {
         new: NewObject,
         condition: PutCondition,
     ) -> Result<Written> {
-        patiently!(self, self.inner.put(key, body.clone(), new.clone(), condition.clone()))
+        patiently!(
+            self.with_body(body.len()),
+            "put",
+            self.inner.put(key, body.clone(), new.clone(), condition.clone())
+        )
     }
 
     async fn create_multipart(&self, key: &Key, new: NewObject) -> Result<MultipartUpload> {
-        patiently!(self, self.inner.create_multipart(key, new.clone()))
+        patiently!(self, "create_multipart", self.inner.create_multipart(key, new.clone()))
     }
 
     async fn upload_part(
@@ -121,7 +149,11 @@ impl ObjectStore for Patient {
         number: PartNumber,
         body: Payload,
     ) -> Result<PartReceipt> {
-        patiently!(self, self.inner.upload_part(upload, number, body.clone()))
+        patiently!(
+            self.with_body(body.len()),
+            "upload_part",
+            self.inner.upload_part(upload, number, body.clone())
+        )
     }
 
     async fn upload_part_copy(
@@ -132,7 +164,11 @@ impl ObjectStore for Patient {
         version: &Version,
         range: Range<u64>,
     ) -> Result<PartReceipt> {
-        patiently!(self, self.inner.upload_part_copy(upload, number, from, version, range.clone()))
+        patiently!(
+            self,
+            "upload_part_copy",
+            self.inner.upload_part_copy(upload, number, from, version, range.clone())
+        )
     }
 
     async fn complete_multipart(
@@ -141,30 +177,34 @@ impl ObjectStore for Patient {
         parts: &[PartReceipt],
         condition: PutCondition,
     ) -> Result<Written> {
-        patiently!(self, self.inner.complete_multipart(upload, parts, condition.clone()))
+        patiently!(
+            self,
+            "complete_multipart",
+            self.inner.complete_multipart(upload, parts, condition.clone())
+        )
     }
 
     async fn abort_multipart(&self, upload: &MultipartUpload) -> Result<()> {
-        patiently!(self, self.inner.abort_multipart(upload))
+        patiently!(self, "abort_multipart", self.inner.abort_multipart(upload))
     }
 
     async fn list_multiparts(&self, prefix: &str, token: Option<PageToken>) -> Result<UploadPage> {
-        patiently!(self, self.inner.list_multiparts(prefix, token.clone()))
+        patiently!(self, "list_multiparts", self.inner.list_multiparts(prefix, token.clone()))
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
-        patiently!(self, self.inner.copy(request.clone()))
+        patiently!(self, "copy", self.inner.copy(request.clone()))
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<()> {
-        patiently!(self, self.inner.delete(request.clone()))
+        patiently!(self, "delete", self.inner.delete(request.clone()))
     }
 
     async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
-        patiently!(self, self.inner.delete_batch(keys))
+        patiently!(self, "delete_batch", self.inner.delete_batch(keys))
     }
 
     async fn list_versions(&self, prefix: &str, token: Option<PageToken>) -> Result<VersionPage> {
-        patiently!(self, self.inner.list_versions(prefix, token.clone()))
+        patiently!(self, "list_versions", self.inner.list_versions(prefix, token.clone()))
     }
 }

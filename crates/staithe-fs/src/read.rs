@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
-use staithe_store::{ErrorKind, GetRequest, StoreError};
+use staithe_store::{ErrorKind, StoreError};
 
 use crate::api::{HandleId, ReadData};
 use crate::error::{FsError, FsErrorKind, Result};
@@ -137,12 +137,7 @@ impl Filesystem {
         range: Range<u64>,
     ) -> std::result::Result<u64, (u64, FsError)> {
         let mut at = range.start;
-        let request = GetRequest {
-            key: remote.key.clone(),
-            range: Some(range.clone()),
-            version: Some(remote.version.clone()),
-        };
-        let mut body = self.store.get(request).await.map_err(|e| (at, e.into()))?.body;
+        let mut body = self.get_checked(remote, range.clone()).await.map_err(|e| (at, e.into()))?.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| (at, FsError::from(e)))?;
             let mut state = inode.state();

@@ -184,7 +184,8 @@ impl Filesystem {
             let Some(staged) = state.staged.as_ref() else { return Ok(None) };
             let (key, staging_name) = (self.key(&path)?, staged.disk_file().name());
             staged.sync()?;
-            Intent::Store(Box::new(StoreIntent { key, staging_name, state: staged.state(), base, meta }))
+            let state = staged.state();
+            Intent::Store(Box::new(StoreIntent { key, staging_name, state, base, meta }))
         };
         self.note(intent).await?;
         Ok(Some(path))

@@ -121,14 +121,15 @@ impl Filesystem {
         condition: PutCondition,
     ) -> Result<()> {
         let Some(key) = self.marker_key(path)? else { return Ok(()) };
-        let new = self.encode(meta)?;
+        let meta = FileMeta { write_id: Some(crate::create::new_write_id()), ..meta.clone() };
+        let new = self.encode(&meta)?;
         let condition = match condition {
             PutCondition::IfAbsent if !self.store.capabilities().put_if_absent => PutCondition::Always,
             other => other,
         };
         match self.store.put(&key, Payload::default(), new, condition).await {
             Ok(_) => Ok(()),
-            Err(error) => match self.was_ours(&key, meta, error.kind()).await? {
+            Err(error) => match self.was_ours(&key, &meta, error.kind()).await? {
                 Some(_) => Ok(()),
                 None => Err(error.into()),
             },

@@ -315,7 +315,8 @@ impl fuser::Filesystem for Adapter {
     fn flush(&self, _: &Request, ino: INodeNo, handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         let fs = Arc::clone(&self.fs);
         let future = async move { fs.flush(HandleId(handle.0)).await };
-        self.later(Subject::inode("flush", ino.0), reply, future, send::empty);
+        let subject = Subject::inode("flush", ino.0);
+        self.dispatcher.later(subject, reply, Deadline::OfSteps, future, send::empty);
     }
 
     fn release(
@@ -338,7 +339,8 @@ impl fuser::Filesystem for Adapter {
     fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, _data_only: bool, reply: ReplyEmpty) {
         let fs = Arc::clone(&self.fs);
         let future = async move { fs.fsync(HandleId(handle.0)).await };
-        self.later(Subject::inode("fsync", ino.0), reply, future, send::empty);
+        let subject = Subject::inode("fsync", ino.0);
+        self.dispatcher.later(subject, reply, Deadline::OfSteps, future, send::empty);
     }
 
     fn fallocate(

@@ -64,7 +64,8 @@ replies!(
 pub(crate) enum Deadline {
     /// The mount's own.
     Usual,
-    /// Work that grows with what it is about (a directory's rename); the filesystem bounds each of its steps.
+    /// Work that grows with what it is about (a directory's rename, the upload of a file); the filesystem bounds
+    /// each of its steps.
     OfSteps,
 }
 

@@ -50,4 +50,5 @@ pub use config::FuseConfig;
 pub use device::unmount;
 pub use error::{MountError, MountErrorKind};
 pub use mount::{FuseMount, Unmounted};
+pub use mountpoint::prepare as prepare_mountpoint;
 pub use mounts::{FS_TYPE, MountEntry, mounts};

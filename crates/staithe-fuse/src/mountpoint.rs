@@ -9,11 +9,14 @@ use crate::device;
 use crate::error::{MountError, MountErrorKind};
 use crate::mounts::{MountEntry, visible_at};
 
-/// How long a mounted filesystem may take to answer a stat before it counts as stuck.
+/// How long a mounted filesystem may take to answer a statfs before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks a mount point, and returns its one true path.
-pub(crate) fn prepare(path: &Path) -> Result<PathBuf, MountError> {
+///
+/// # Errors
+/// [`MountError`] with a sentence that says what to do.
+pub fn prepare(path: &Path) -> Result<PathBuf, MountError> {
     let path = canonical(path)?;
     let unreadable = |e| MountError::caused(MountErrorKind::Kernel, "the mount table cannot be read", e);
     if let Some(mounted) = visible_at(&path).map_err(unreadable)?.filter(MountEntry::is_staithe) {
@@ -62,14 +65,14 @@ fn replace_if_dead(path: &Path, mounted: &MountEntry) -> Result<(), MountError> 
     }
 }
 
-/// What a stat says, or `None` if it says nothing in time. The thread that waits for a stuck mount is left
+/// What statfs says, which no cache of the kernel answers, or `None` if it says nothing in time. The thread that waits for a stuck mount is left
 /// behind: nothing can end it.
 fn answers(path: &Path) -> Option<io::Result<()>> {
     let (tell, told) = mpsc::channel();
     let path = path.to_owned();
     std::thread::spawn(move || {
         // Nobody listens any more once the patience is over.
-        let _ = tell.send(path.metadata().map(drop));
+        let _ = tell.send(rustix::fs::statfs(&path).map(drop).map_err(io::Error::from));
     });
     told.recv_timeout(PATIENCE).ok()
 }

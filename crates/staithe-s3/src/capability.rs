@@ -60,7 +60,7 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
     let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
     let found = outcome?;
-    tracing::info!(
+    tracing::debug!(
         put_if_absent = found.put_if_absent,
         put_if_match = found.put_if_match,
         copy_if_match = found.copy_if_match,

@@ -80,6 +80,10 @@ async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
 async fn start(settings: &Settings) -> Result<(Arc<Filesystem>, FuseMount), Failure> {
     let cannot =
         |error: &dyn std::error::Error| Failure::caused(format!("cannot mount {}", settings.name), error);
+    // The cheapest question first: a start that cannot mount must not ask the store for anything.
+    let mountpoint = settings.fuse.mountpoint.clone();
+    let checking = tokio::task::spawn_blocking(move || staithe_fuse::prepare_mountpoint(&mountpoint));
+    checking.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
     let may_write = !settings.fs.read_only;
     let store = source::open(&settings.source, &settings.store, may_write).await.map_err(|e| cannot(&e))?;
     let fs = Filesystem::open(store, settings.fs.clone()).await.map_err(|e| cannot(&e))?;

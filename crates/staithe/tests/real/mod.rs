@@ -3,10 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod bucket;
+
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
+
+pub(crate) use bucket::Bucket;
 
 /// The bucket that the tests mount.
 pub(crate) const BUCKET: &str = "bucket";
@@ -17,7 +24,21 @@ pub(crate) fn daemon(source: &str) -> DaemonOptions {
     DaemonOptions::new(env!("CARGO_BIN_EXE_staithe"), source)
 }
 
+/// Held shared while a program is started: it inherits every open file until it runs, and closes it then.
+static PROGRAMS: RwLock<()> = RwLock::new(());
+
+/// Nobody else in this process starts a program while this is held, and so closes a copy of a file that is being
+/// written (which stores it). Nothing of this module that starts one may be called meanwhile.
+pub(crate) fn quiet() -> RwLockWriteGuard<'static, ()> {
+    PROGRAMS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn starting() -> RwLockReadGuard<'static, ()> {
+    PROGRAMS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) fn start(options: DaemonOptions) -> MountedDaemon {
+    let _starting = starting();
     options.start().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -44,6 +65,12 @@ pub(crate) fn on_directory() -> (tempfile::TempDir, MountedDaemon) {
     (bucket, mount)
 }
 
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let _starting = starting();
+    command.output().unwrap()
+}
+
 /// Runs a script in `dir`; it must succeed.
 pub(crate) fn sh(dir: &Path, script: &str) -> String {
     let output = try_sh(dir, script);
@@ -54,6 +81,7 @@ pub(crate) fn sh(dir: &Path, script: &str) -> String {
 
 /// Runs a script in `dir`.
 pub(crate) fn try_sh(dir: &Path, script: &str) -> Output {
+    let _starting = starting();
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", script]).current_dir(dir);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
@@ -81,4 +109,30 @@ pub(crate) fn noise(seed: u32, len: usize) -> Vec<u8> {
 /// A path below a mount.
 pub(crate) fn at(mount: &MountedDaemon, path: &str) -> PathBuf {
     mount.path().join(path)
+}
+
+/// close(2), with its answer.
+pub(crate) fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file)?)
+}
+
+/// Writes a file anew, to the end of its close(2).
+pub(crate) fn store(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(bytes.as_ref())?;
+    close(file)
+}
+
+/// The error code of something that must fail.
+pub(crate) fn code<T>(outcome: io::Result<T>) -> i32 {
+    let error = outcome.err().expect("this must fail");
+    error.raw_os_error().unwrap_or_else(|| panic!("{error} has no code"))
+}
+
+/// What the mount says of a file: `clean`, `dirty`, `failed: ...`.
+pub(crate) fn state(path: &Path) -> String {
+    let mut value = vec![0; 4096];
+    let len = rustix::fs::getxattr(path, "user.staithe.state", &mut value[..]).unwrap();
+    String::from_utf8_lossy(&value[..len]).into_owned()
 }

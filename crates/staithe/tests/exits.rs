@@ -1,0 +1,222 @@
+//! How a mount ends: everything stored, or what is not is kept and said.
+
+mod real;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, run, sh, start, store};
+use rustix::process::Signal;
+use staithe_testkit::{
+    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn server() -> S3Server {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    server
+}
+
+fn on(server: &S3Server) -> DaemonOptions {
+    daemon(&format!("s3://{BUCKET}")).env(server.env())
+}
+
+fn umount(mountpoint: &Path) -> Output {
+    run(Command::new(env!("CARGO_BIN_EXE_staithe")).arg("umount").arg(mountpoint))
+}
+
+/// The one line on standard error.
+fn sentence(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn signals_and_unmounts_end_with_everything_stored() {
+    type Way = fn(&mut MountedDaemon);
+    let ways: [(&str, Way); 5] = [
+        ("SIGTERM", |m| m.signal(Signal::TERM).unwrap()),
+        ("SIGINT", |m| m.signal(Signal::INT).unwrap()),
+        ("umount", |m| drop(sh(Path::new("/"), &format!("umount {}", m.path().display())))),
+        ("fusermount3", |m| drop(sh(Path::new("/"), &format!("fusermount3 -u {}", m.path().display())))),
+        ("staithe umount", |m| assert_eq!(umount(m.path()).status.code(), Some(0))),
+    ];
+    for (name, way) in ways {
+        let (server, mut mount) = on_server(Versioning::Off);
+        let bytes = noise(1, 300_000);
+        fs::create_dir(at(&mount, "d")).unwrap();
+        store(&at(&mount, "d/file"), &bytes).unwrap();
+        // Closed by a thread that is gone, so that nothing but the mount can hold it.
+        fs::write(at(&mount, "d/other"), &bytes).unwrap();
+        way(&mut mount);
+        assert_eq!(mount.wait(SOON).unwrap(), 0, "{name}: {}", mount.stderr());
+        assert!(!mount.is_mounted(), "{name}");
+        let bucket = Bucket::of(&server);
+        assert_eq!(bucket.keys(), ["d/", "d/file", "d/other"], "{name}");
+        assert!(bucket.get("d/file").unwrap() == bytes, "{name}");
+    }
+}
+
+#[test]
+fn a_busy_mount_is_unmounted_all_the_same_and_what_was_written_is_stored() {
+    let (server, mut mount) = on_server(Versioning::Off);
+    store(&at(&mount, "file"), "stored").unwrap();
+    fs::create_dir(at(&mount, "d")).unwrap();
+    let writer = File::create(at(&mount, "d/written")).unwrap();
+    writer.write_all_at(b"never closed", 0).unwrap();
+    let reader = File::open(at(&mount, "file")).unwrap();
+    let mut sitting = Command::new("sleep").arg("600").current_dir(at(&mount, "d")).spawn().unwrap();
+    let start = Instant::now();
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(!mount.is_mounted());
+    assert_eq!(Bucket::of(&server).get("d/written").unwrap(), b"never closed");
+    sitting.kill().unwrap();
+    sitting.wait().unwrap();
+    drop((reader, writer));
+}
+
+#[test]
+fn while_it_drains_nothing_new_is_begun() {
+    let (server, mut mount) = on_server(Versioning::Off);
+    let (path, second) = (at(&mount, "file"), at(&mount, "second"));
+    let root = File::open(mount.path()).unwrap();
+    let hold = server.faults().hold_requests(When::operation(Operation::PutObject));
+    let quiet = quiet();
+    let file = File::create(&path).unwrap();
+    file.write_all_at(b"on its way", 0).unwrap();
+    std::thread::scope(|scope| {
+        let storing = scope.spawn(|| close(file));
+        assert!(hold.wait_for_blocking(1, SOON));
+        mount.signal(Signal::TERM).unwrap();
+        // The mount is out of the tree by then, but who is inside may go on.
+        let inside = format!("/proc/self/fd/{}/second", std::os::fd::AsRawFd::as_raw_fd(&root));
+        assert!(wait_until(SOON, || !mount.is_mounted()));
+        assert_eq!(code(File::create(inside)), libc::EROFS);
+        hold.release();
+        storing.join().unwrap().unwrap();
+    });
+    drop((root, quiet));
+    assert_eq!(mount.wait(SOON).unwrap(), 0, "{}", mount.stderr());
+    assert_eq!(Bucket::of(&server).keys(), ["file"]);
+    assert!(!second.exists());
+}
+
+#[test]
+fn what_cannot_be_stored_is_kept_said_and_stored_by_the_next_mount() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    let options = on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state.path());
+    let mut mount = start(options.clone());
+    let (small, large) = (noise(1, 1000), noise(2, 20 << 20));
+    Bucket::of(&server).put("known", noise(3, 2 << 20));
+    fs::create_dir(at(&mount, "d")).unwrap();
+    let quiet = quiet();
+    let files = [File::create(at(&mount, "d/small")).unwrap(), File::create(at(&mount, "large")).unwrap()];
+    let known = File::options().write(true).open(at(&mount, "known")).unwrap();
+    server.stop();
+    files[0].write_all_at(&small, 0).unwrap();
+    files[1].write_all_at(&large, 0).unwrap();
+    known.write_all_at(b"changed", 1 << 20).unwrap();
+    mount.signal(Signal::TERM).unwrap();
+    assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
+    drop((files, known, quiet));
+    let said = mount.stderr();
+    for name in ["d/small", "large", "known"] {
+        assert!(said.lines().any(|l| l.contains("kept") && l.contains(name)), "{name}: {said}");
+    }
+    server.restart().unwrap();
+    let bucket = Bucket::of(&server);
+    assert_eq!(bucket.keys(), ["d/", "known"]);
+    let mut mount = start(options);
+    assert_eq!(bucket.keys(), ["d/", "d/small", "known", "large"]);
+    assert!(bucket.get("d/small").unwrap() == small);
+    assert!(bucket.get("large").unwrap() == large);
+    let mut model = noise(3, 2 << 20);
+    model[1 << 20..(1 << 20) + 7].copy_from_slice(b"changed");
+    assert!(bucket.get("known").unwrap() == model);
+    assert!(fs::read(at(&mount, "large")).unwrap() == large);
+    assert_eq!(bucket.uploads(), 0);
+    assert_eq!(mount.terminate().unwrap(), 0);
+    assert_eq!(fs::read_dir(state.path().join("staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_commit_that_had_succeeded_when_the_mount_ended_is_not_done_twice() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    let options = on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state.path());
+    let mut mount = start(options.clone());
+    let hold = server.faults().hold_responses(When::operation(Operation::PutObject));
+    let quiet = quiet();
+    let file = File::create(at(&mount, "file")).unwrap();
+    file.write_all_at(b"once", 0).unwrap();
+    mount.signal(Signal::TERM).unwrap();
+    assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
+    drop((file, quiet));
+    server.faults().clear();
+    hold.release();
+    let mount = start(options);
+    let bucket = Bucket::of(&server);
+    assert_eq!(bucket.keys(), ["file"], "{}", mount.stderr());
+    assert_eq!(bucket.get("file").unwrap(), b"once");
+}
+
+#[test]
+fn a_kept_file_that_lost_its_race_meanwhile_is_stored_beside_once() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    let options = on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state.path());
+    let mut mount = start(options.clone());
+    let refusal = server.faults().inject(When::operation(Operation::PutObject), Fault::access_denied());
+    let quiet = quiet();
+    let file = File::create(at(&mount, "file")).unwrap();
+    file.write_all_at(b"ours", 0).unwrap();
+    mount.signal(Signal::TERM).unwrap();
+    assert_eq!(mount.wait(SOON).unwrap(), 75, "{}", mount.stderr());
+    drop((file, quiet));
+    refusal.remove();
+    let bucket = Bucket::of(&server);
+    bucket.put("file", "theirs");
+    for _ in 0..2 {
+        let mut mount = start(options.clone());
+        let keys = bucket.keys();
+        assert_eq!(keys.len(), 2, "{keys:?}");
+        assert_eq!(bucket.get("file").unwrap(), b"theirs");
+        assert_eq!(bucket.get(&keys[1]).unwrap(), b"ours");
+        assert!(!mount.stderr().contains("cannot be finished"), "{}", mount.stderr());
+        assert_eq!(mount.terminate().unwrap(), 0);
+    }
+}
+
+#[test]
+fn umount_mirrors_how_the_daemon_ended() {
+    let server = server();
+    let mut mount = start(on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]));
+    let quiet = quiet();
+    let file = File::create(at(&mount, "file")).unwrap();
+    file.write_all_at(b"unstored", 0).unwrap();
+    server.stop();
+    assert_eq!(code(close(file)), libc::ETIMEDOUT);
+    drop(quiet);
+    let output = umount(mount.path());
+    assert_eq!(output.status.code(), Some(75), "{}", sentence(&output));
+    assert!(sentence(&output).contains("mount"), "{}", sentence(&output));
+    assert_eq!(mount.wait(Duration::from_secs(2)).unwrap(), 75);
+}
+
+#[test]
+fn umount_of_what_is_not_ours_says_so() {
+    let empty = tempfile::tempdir().unwrap();
+    for path in [empty.path(), Path::new("/proc"), Path::new("/nonexistent")] {
+        let output = umount(path);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(sentence(&output).contains(path.to_str().unwrap()), "{}", sentence(&output));
+    }
+}
