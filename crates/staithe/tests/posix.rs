@@ -1,4 +1,5 @@
 //! POSIX, by those who made it their business: pjdfstest for what system calls promise, fsx for what a file holds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod real;
 
