@@ -11,7 +11,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let state = std::env::temp_dir().join(format!("staithe-fs-basic-{}", std::process::id()));
     tokio::runtime::Runtime::new()?.block_on(async {
         let fs = Filesystem::open(Arc::new(MemoryStore::default()), FsConfig::new(&state)).await?;
-        let (me, mode) = (Caller { uid: 0, gid: 0 }, OpenMode { read: true, write: true, ..OpenMode::default() });
+        let (me, mode) =
+            (Caller { uid: 0, gid: 0 }, OpenMode { read: true, write: true, ..OpenMode::default() });
         let (_, file) = fs.create(Ino::ROOT, "draft", 0o644, mode, me).await?;
         fs.write(file.handle, 0, b"stored when it is closed")?;
         fs.flush(file.handle).await?;

@@ -104,7 +104,11 @@ impl Filesystem {
 
     /// Asks for a range. A small object is asked for whole, because its checksum is of the whole, and held until
     /// that is seen to match.
-    pub(crate) async fn get_checked(&self, remote: &Remote, range: Range<u64>) -> staithe_store::Result<GetResponse> {
+    pub(crate) async fn get_checked(
+        &self,
+        remote: &Remote,
+        range: Range<u64>,
+    ) -> staithe_store::Result<GetResponse> {
         let is_whole = range == (0..remote.size) && remote.size <= CHECKED_WHOLE;
         let request = GetRequest {
             key: remote.key.clone(),
@@ -127,11 +131,12 @@ impl Filesystem {
         fetch: &Fetch<Content, FsError>,
         at: &mut u64,
     ) -> Result<()> {
-        let answer = self.get_checked(remote, *at..fetch.range().end).await.map_err(|error| match error.kind() {
-            // Shorter than it was: another version, whatever the tag condition was worth.
-            ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
-            _ => error.into(),
-        })?;
+        let answer =
+            self.get_checked(remote, *at..fetch.range().end).await.map_err(|error| match error.kind() {
+                // Shorter than it was: another version, whatever the tag condition was worth.
+                ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
+                _ => error.into(),
+            })?;
         learn_version(inode, &answer.meta.version);
         let found = answer.meta.version.etag;
         let version =

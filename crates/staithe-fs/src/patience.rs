@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest, Key,
-    ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
+    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest,
+    Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
     PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
     Written,
 };
@@ -132,7 +132,11 @@ impl ObjectStore for Patient {
         new: NewObject,
         condition: PutCondition,
     ) -> Result<Written> {
-        patiently!(self.with_body(body.len()), "put", self.inner.put(key, body.clone(), new.clone(), condition.clone()))
+        patiently!(
+            self.with_body(body.len()),
+            "put",
+            self.inner.put(key, body.clone(), new.clone(), condition.clone())
+        )
     }
 
     async fn create_multipart(&self, key: &Key, new: NewObject) -> Result<MultipartUpload> {
@@ -145,7 +149,11 @@ impl ObjectStore for Patient {
         number: PartNumber,
         body: Payload,
     ) -> Result<PartReceipt> {
-        patiently!(self.with_body(body.len()), "upload_part", self.inner.upload_part(upload, number, body.clone()))
+        patiently!(
+            self.with_body(body.len()),
+            "upload_part",
+            self.inner.upload_part(upload, number, body.clone())
+        )
     }
 
     async fn upload_part_copy(
@@ -156,7 +164,11 @@ impl ObjectStore for Patient {
         version: &Version,
         range: Range<u64>,
     ) -> Result<PartReceipt> {
-        patiently!(self, "upload_part_copy", self.inner.upload_part_copy(upload, number, from, version, range.clone()))
+        patiently!(
+            self,
+            "upload_part_copy",
+            self.inner.upload_part_copy(upload, number, from, version, range.clone())
+        )
     }
 
     async fn complete_multipart(
@@ -165,7 +177,11 @@ impl ObjectStore for Patient {
         parts: &[PartReceipt],
         condition: PutCondition,
     ) -> Result<Written> {
-        patiently!(self, "complete_multipart", self.inner.complete_multipart(upload, parts, condition.clone()))
+        patiently!(
+            self,
+            "complete_multipart",
+            self.inner.complete_multipart(upload, parts, condition.clone())
+        )
     }
 
     async fn abort_multipart(&self, upload: &MultipartUpload) -> Result<()> {

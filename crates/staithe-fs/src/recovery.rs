@@ -76,7 +76,9 @@ impl Filesystem {
                 inode.state().tried = tried;
                 let stored = match self.commit(&inode).await {
                     // A lost race whose bytes are kept beside: nothing is left to do here, and it was said.
-                    Err(error) if error.kind() == FsErrorKind::Stale && inode.state().staged.is_none() => Ok(()),
+                    Err(error) if error.kind() == FsErrorKind::Stale && inode.state().staged.is_none() => {
+                        Ok(())
+                    }
                     stored => stored,
                 };
                 if stored.is_ok() {

@@ -58,7 +58,8 @@ impl Filesystem {
                 Ok(page) => page,
                 Err(error) => return Err((moved, error.into())),
             };
-            let copies: Vec<_> = page.objects.iter().map(|object| self.copy_below(object, from, to).boxed()).collect();
+            let copies: Vec<_> =
+                page.objects.iter().map(|object| self.copy_below(object, from, to).boxed()).collect();
             let mut copies = futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE);
             let mut failure = None;
             while let Some(copy) = copies.next().await {

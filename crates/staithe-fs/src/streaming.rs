@@ -114,22 +114,20 @@ impl Filesystem {
         streaming: Streaming,
     ) -> Result<(Job, Outcome)> {
         let shared = streaming.stop().await;
+        // A commit that ran meanwhile has given the file a base, which parts that are all local know not of.
+        let has_base = inode.state().staged.as_ref().is_none_or(|s| s.base_size().is_some());
         let begun = {
             let parts = shared.parts.lock();
-            parts.begun.clone().filter(|_| !parts.failed)
+            parts.begun.clone().filter(|_| !parts.failed && !has_base)
         };
         let Some((known, sent_meta)) = begun else {
             self.abandon_shared(&shared).await;
-            // Nothing was begun, or it failed: the next try plans an upload of its own.
+            // Nothing was begun, or it came to nothing: the next try plans an upload of its own.
             let job = Self::begin(&mut inode.state())?;
             return Ok((job, Outcome::Moved));
         };
         let (mut job, present) = {
             let mut state = inode.state();
-            let has_base = state.staged.as_ref().is_none_or(|s| s.base_size().is_some());
-            if has_base {
-                return Err(FsError::new(FsErrorKind::Io, "an upload ahead of a file with a base"));
-            }
             let job = Self::begin(&mut state)?;
             // Under the state's lock: no write is between this and the bytes that the job stands for.
             (job, shared.parts.lock().table.clone())

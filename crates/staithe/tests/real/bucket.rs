@@ -31,8 +31,7 @@ impl Bucket {
     /// The bytes of an object, if there is one.
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
         use futures::TryStreamExt as _;
-        let request =
-            staithe_store::GetRequest { key: Key::new(key).unwrap(), range: None, version: None };
+        let request = staithe_store::GetRequest { key: Key::new(key).unwrap(), range: None, version: None };
         let answer = block_on(self.0.get(request)).ok()?;
         let chunks: Vec<_> = block_on(answer.body.try_collect()).unwrap();
         Some(chunks.concat())

@@ -1,7 +1,7 @@
 //! Real mounts of real stores, and real programs on them.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod bucket;
 
