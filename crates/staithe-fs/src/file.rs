@@ -128,12 +128,14 @@ impl Filesystem {
         commit.await.map_err(|e| FsError::caused(FsErrorKind::Io, "the commit did not finish", e))?
     }
 
-    /// The last descriptor of a handle is gone. Returns at once; what is still dirty (a memory map written after
-    /// close) is stored in the background.
+    /// The last descriptor of a handle is gone. Returns at once; what is still dirty once nobody writes any more (a
+    /// memory map written after close) is stored in the background.
     pub fn release(&self, handle: HandleId) {
         if let Some(inode) = self.close_handle(handle) {
             if inode.state().is_local() {
-                self.settle_later(&inode);
+                if inode.writers.load(Ordering::Acquire) == 0 {
+                    self.settle_later(&inode);
+                }
             } else {
                 self.settle_staging(&inode);
             }

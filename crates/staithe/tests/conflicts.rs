@@ -1,5 +1,7 @@
 //! Two writers of one object: which bytes stay, and who is told.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};

@@ -1,5 +1,7 @@
 //! kill -9 at bad moments, and the start after it.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};

@@ -1,5 +1,7 @@
 //! How a mount ends: everything stored, or what is not is kept and said.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};
@@ -8,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, run, sh, start, store};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, run, sh, spawn, start, store};
 use rustix::process::Signal;
 use staithe_testkit::{
     DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
@@ -71,7 +73,7 @@ fn a_busy_mount_is_unmounted_all_the_same_and_what_was_written_is_stored() {
     let writer = File::create(at(&mount, "d/written")).unwrap();
     writer.write_all_at(b"never closed", 0).unwrap();
     let reader = File::open(at(&mount, "file")).unwrap();
-    let mut sitting = Command::new("sleep").arg("600").current_dir(at(&mount, "d")).spawn().unwrap();
+    let mut sitting = spawn(Command::new("sleep").arg("60").current_dir(at(&mount, "d")));
     let start = Instant::now();
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());

@@ -1,5 +1,7 @@
 //! What goes wrong between the mount and its store, and passes: no wrong byte, no lost write, nobody stuck.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};

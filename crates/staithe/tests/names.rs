@@ -1,5 +1,7 @@
 //! Names that change their meaning while files are open, and what a mount refuses to name.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, sh, start, store, try_sh};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use staithe_testkit::{Operation, S3Server, Versioning, wait_until};
+use staithe_testkit::{Operation, S3Server, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 const LARGE: usize = 20 << 20;
@@ -66,6 +68,48 @@ fn an_open_dirty_file_lands_under_its_new_name_only() {
     }
     assert_eq!(bucket.keys(), ["new1", "taken"]);
     assert!(wait_until(SOON, || bucket.uploads() == 0));
+}
+
+#[test]
+fn the_close_of_a_reader_stores_nothing_of_a_file_that_is_being_written() {
+    let (server, mount) = on_server(Versioning::Off);
+    let _quiet = quiet();
+    let file = File::create(at(&mount, "file")).unwrap();
+    file.write_all_at(b"half of ", 0).unwrap();
+    assert_eq!(fs::read(at(&mount, "file")).unwrap(), b"half of ");
+    // A reader's release has no answer; that of a directory made after it shows that it is through.
+    fs::create_dir(at(&mount, "d")).unwrap();
+    file.write_all_at(b"it", 8).unwrap();
+    assert_eq!(real::state(&at(&mount, "file")), "dirty");
+    close(file).unwrap();
+    let puts = server.requests().records();
+    let puts =
+        puts.iter().filter(|r| r.operation == Operation::PutObject && r.key.as_deref() == Some("file"));
+    assert_eq!(puts.count(), 1);
+    assert_eq!(Bucket::of(&server).get("file").unwrap(), b"half of it");
+}
+
+#[test]
+fn a_commit_beside_a_writer_does_not_spoil_its_close() {
+    let (server, mount) = on_server(Versioning::Off);
+    let (path, mut bytes) = (at(&mount, "file"), noise(1, 40 << 20));
+    let _quiet = quiet();
+    let file = File::create(&path).unwrap();
+    let other = file.try_clone().unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    std::thread::scope(|scope| {
+        let hold = server.faults().hold_requests(When::operation(Operation::CompleteMultipartUpload));
+        let closing = scope.spawn(|| close(other));
+        assert!(hold.wait_for_blocking(1, SOON));
+        // An upload ahead begins once more, and then finds that the file has been stored under it.
+        file.write_all_at(b"after", 5).unwrap();
+        hold.release();
+        closing.join().unwrap().unwrap();
+    });
+    bytes[5..10].copy_from_slice(b"after");
+    close(file).unwrap();
+    assert!(Bucket::of(&server).get("file").unwrap() == bytes);
+    assert!(wait_until(SOON, || Bucket::of(&server).uploads() == 0));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a store refuses, and what a writer and a reader hear of it.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod real;
 
 use std::fs::{self, File};

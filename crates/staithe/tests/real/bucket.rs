@@ -14,7 +14,7 @@ pub(crate) struct Bucket(Arc<MemoryStore>);
 
 impl Bucket {
     pub(crate) fn of(server: &S3Server) -> Self {
-        Self(server.store(super::BUCKET).expect("the bucket is there"))
+        Self(server.store(super::BUCKET).unwrap())
     }
 
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {

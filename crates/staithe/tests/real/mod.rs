@@ -1,14 +1,14 @@
 //! Real mounts of real stores, and real programs on them.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod bucket;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
@@ -63,6 +63,12 @@ pub(crate) fn on_directory() -> (tempfile::TempDir, MountedDaemon) {
     let bucket = tempfile::tempdir().unwrap();
     let mount = start(daemon(&format!("file://{}", bucket.path().display())));
     (bucket, mount)
+}
+
+/// Starts a program.
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _starting = starting();
+    command.spawn().unwrap()
 }
 
 /// Runs a program to its end.
@@ -126,7 +132,7 @@ pub(crate) fn store(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
 
 /// The error code of something that must fail.
 pub(crate) fn code<T>(outcome: io::Result<T>) -> i32 {
-    let error = outcome.err().expect("this must fail");
+    let error = outcome.err().unwrap();
     error.raw_os_error().unwrap_or_else(|| panic!("{error} has no code"))
 }
 
