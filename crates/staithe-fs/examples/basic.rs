@@ -1,4 +1,5 @@
 //! A filesystem over a bucket in memory, without a mount: `cargo run -p staithe-fs --example fs_basic`.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
 use std::sync::Arc;

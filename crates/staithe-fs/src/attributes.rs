@@ -84,7 +84,7 @@ impl Filesystem {
         }
         if set.size.is_some() && handle.is_none() {
             self.commit_to_its_end(&inode).await?;
-            self.settle_staging(&inode);
+            inode.settle_staging();
         }
         let state = inode.state();
         Ok(self.attributes_of(ino, &state))

@@ -67,7 +67,7 @@ impl Drop for UnderWay<'_> {
 /// How a try ended.
 pub(crate) enum Outcome {
     /// The store has it; the attributes that went with it.
-    Stored(Job, FileMeta),
+    Stored(Box<(Job, FileMeta)>),
     /// The name moved meanwhile, or what it was made from: begin again.
     Moved,
 }
@@ -138,7 +138,7 @@ impl Filesystem {
                 }
             };
             match tried {
-                Ok(Outcome::Stored(job, sent)) => return self.stored(inode, &job, &sent).await,
+                Ok(Outcome::Stored(done)) => return self.stored(inode, &done.0, &done.1).await,
                 Ok(Outcome::Moved) => {}
                 Err(error) => match self.refusal(inode, base.as_ref(), &error).await? {
                     Refusal::LostRace => return self.lost_race(inode, error).await,
@@ -234,7 +234,7 @@ impl Filesystem {
             // Under the name's lock, so that whoever has it next finds the inode where the object is.
             self.settle_remote(inode, &job, &key, &written);
             let sent = job.meta.clone();
-            return Ok(Outcome::Stored(job, sent));
+            return Ok(Outcome::Stored(Box::new((job, sent))));
         }
     }
 
@@ -394,10 +394,9 @@ impl Filesystem {
             true
         })?;
         self.lost(inode, &link);
-        if let (Some(staged), Some(_)) = (&taken, generation) {
-            if let Err(error) = staged.remove() {
-                tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
-            }
+        let stored = taken.as_ref().filter(|_| generation.is_some());
+        if let Some(Err(error)) = stored.map(Staged::remove) {
+            tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
         }
         taken
     }

@@ -79,7 +79,7 @@ impl FsConfig {
             negative_ttl: Ttl::For(Duration::from_secs(1)),
             state_dir: state_dir.into(),
             memory_limit: 512 << 20,
-            op_deadline: Duration::from_secs(60),
+            op_deadline: Duration::from_mins(1),
             host: String::from("host"),
         }
     }

@@ -121,7 +121,7 @@ impl Filesystem {
         let inode = self.inodes.insert(state);
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
-        self.touch_directory(&directory);
+        directory.touch(SystemTime::now());
         let opened = self.open_handle(&inode, open, true);
         Ok((self.entry(&inode, self.ttl()), opened))
     }
@@ -161,7 +161,7 @@ impl Filesystem {
     fn born(&self, directory: &Inode, state: State) -> Entry {
         let inode = self.inodes.insert(state);
         self.confirm(&inode);
-        self.touch_directory(directory);
+        directory.touch(SystemTime::now());
         self.entry(&inode, self.ttl())
     }
 
@@ -183,16 +183,13 @@ impl Filesystem {
         }
         let remote = remote.ok_or_else(|| FsError::new(FsErrorKind::Stale, "the link is gone"))?;
         let object = self.get_small(remote.key.clone()).await?;
-        match object.filter(|(meta, _)| meta.version.etag == remote.version.etag) {
-            Some((_, target)) => {
-                self.bodies.hold(&inode, &remote.version.etag, target.clone());
-                Ok(target)
-            }
-            None => {
-                self.supersede(&inode, &remote.version);
-                Err(replaced())
-            }
-        }
+        let target = object.filter(|(meta, _)| meta.version.etag == remote.version.etag);
+        let Some((_, target)) = target else {
+            self.supersede(&inode, &remote.version);
+            return Err(replaced());
+        };
+        self.bodies.hold(&inode, &remote.version.etag, target.clone());
+        Ok(target)
     }
 }
 

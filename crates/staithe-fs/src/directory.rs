@@ -78,7 +78,7 @@ impl Filesystem {
         if offset == 0 && !matches!(stream.progress, Progress::Start) {
             *stream = Stream::new();
         }
-        let mut items = self.dots(&handle.inode, offset, max);
+        let mut items = dots(&handle.inode, offset, max);
         let mut at = offset.max(DOTS);
         while items.len() < max {
             let index = (at - DOTS) as usize;
@@ -106,19 +106,6 @@ impl Filesystem {
                 self.inodes.let_go(&unused);
             }
         }
-    }
-
-    fn dots(&self, dir: &Inode, offset: u64, max: usize) -> Vec<DirItem> {
-        let parent = dir.state().link.as_ref().map_or(Ino::ROOT, |l| l.parent);
-        let dots = [(".", dir.ino), ("..", parent)];
-        let item = |(i, (name, ino)): (usize, (&str, Ino))| DirItem {
-            name: name.to_owned(),
-            ino: ino.0,
-            kind: Some(Kind::Directory),
-            next: i as u64 + 1,
-            entry: None,
-        };
-        dots.into_iter().enumerate().skip(offset as usize).take(max).map(item).collect()
     }
 
     /// One entry as it is now; `None` if its name has gone since the listing.
@@ -178,43 +165,19 @@ impl Filesystem {
             ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
         let page = self.store.list(request).await?;
         let next = page.next.clone();
-        let fresh = self.merge(dir, &prefix, page);
+        let fresh = merge(dir, &prefix, &page);
         let listing = listing.and_then(|mut l| l.page(fresh.iter().cloned()).is_ok().then_some(l));
         extend(&mut stream.entries, fresh);
-        match next {
-            Some(token) => stream.progress = Progress::More(token, listing),
-            None => {
-                if let Some(listing) = listing {
-                    // Refused when a change here overtook it: then the directory is just not remembered whole.
-                    let _ = listing.complete();
-                }
-                self.end_stream(dir, stream);
-            }
+        if let Some(token) = next {
+            stream.progress = Progress::More(token, listing);
+            return Ok(true);
         }
+        if let Some(listing) = listing {
+            // Refused when a change here overtook it: then the directory is just not remembered whole.
+            let _ = listing.complete();
+        }
+        self.end_stream(dir, stream);
         Ok(true)
-    }
-
-    /// The entries of a page in the order of their names; a directory hides a file of the same name.
-    fn merge(&self, dir: &Inode, prefix: &str, page: ListPage) -> Vec<(Arc<str>, Dent)> {
-        let mut entries: Vec<(Arc<str>, Dent)> = Vec::with_capacity(page.objects.len() + page.prefixes.len());
-        for object in &page.objects {
-            let Some(name) = object.key.as_str().strip_prefix(prefix) else { continue };
-            if name.is_empty() {
-                dir.state().marker = Marker::Present;
-            } else if check_name(name).is_ok() {
-                entries.push((Arc::from(name), Dent::from(object)));
-            }
-        }
-        for below in &page.prefixes {
-            let Some(name) = below.strip_prefix(prefix).and_then(|n| n.strip_suffix('/')) else { continue };
-            if check_name(name).is_ok() {
-                entries.push((Arc::from(name), Dent::Directory { marker: None }));
-            }
-        }
-        // Stable, and directories first among equals, so that dedup keeps them.
-        entries.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| is_file(&a.1).cmp(&is_file(&b.1))));
-        entries.dedup_by(|later, first| later.0 == first.0);
-        entries
     }
 
     /// Adds what is not stored yet, and ends the stream.
@@ -232,6 +195,43 @@ impl Filesystem {
             stream.entries.push((name, Dent::File { size, etag, modified: SystemTime::now(), kind }));
         }
     }
+}
+
+/// The entries that every directory has.
+fn dots(dir: &Inode, offset: u64, max: usize) -> Vec<DirItem> {
+    let parent = dir.state().link.as_ref().map_or(Ino::ROOT, |l| l.parent);
+    let dots = [(".", dir.ino), ("..", parent)];
+    let item = |(i, (name, ino)): (usize, (&str, Ino))| DirItem {
+        name: name.to_owned(),
+        ino: ino.0,
+        kind: Some(Kind::Directory),
+        next: i as u64 + 1,
+        entry: None,
+    };
+    dots.into_iter().enumerate().skip(offset as usize).take(max).map(item).collect()
+}
+
+/// The entries of a page in the order of their names; a directory hides a file of the same name.
+fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>, Dent)> {
+    let mut entries: Vec<(Arc<str>, Dent)> = Vec::with_capacity(page.objects.len() + page.prefixes.len());
+    for object in &page.objects {
+        let Some(name) = object.key.as_str().strip_prefix(prefix) else { continue };
+        if name.is_empty() {
+            dir.state().marker = Marker::Present;
+        } else if check_name(name).is_ok() {
+            entries.push((Arc::from(name), Dent::from(object)));
+        }
+    }
+    for below in &page.prefixes {
+        let Some(name) = below.strip_prefix(prefix).and_then(|n| n.strip_suffix('/')) else { continue };
+        if check_name(name).is_ok() {
+            entries.push((Arc::from(name), Dent::Directory { marker: None }));
+        }
+    }
+    // Stable, and directories first among equals, so that dedup keeps them.
+    entries.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| is_file(&a.1).cmp(&is_file(&b.1))));
+    entries.dedup_by(|later, first| later.0 == first.0);
+    entries
 }
 
 /// Appends a page. A directory whose file of the same name stood on an earlier page takes its place: in the order

@@ -137,7 +137,7 @@ impl Filesystem {
                     self.settle_later(&inode);
                 }
             } else {
-                self.settle_staging(&inode);
+                inode.settle_staging();
             }
             self.inodes.let_go(&inode);
         }
@@ -170,34 +170,36 @@ impl Filesystem {
                 if let Err(error) = fs.commit(&inode).await {
                     tracing::warn!(ino = inode.ino.0, %error, "not stored after the last close; kept in staging");
                 }
-                fs.settle_staging(&inode);
+                inode.settle_staging();
                 fs.inodes.let_go(&inode);
             },
             &self.runtime,
         );
     }
+}
 
+impl Inode {
     /// Lets the staging file go once nobody writes and the store has everything; without a name, once nobody
     /// has the inode open.
-    pub(crate) fn settle_staging(&self, inode: &Arc<Inode>) {
-        self.drop_staged_if(inode, |state| {
+    pub(crate) fn settle_staging(&self) {
+        self.drop_staged_if(|state| {
             if state.link.is_none() {
-                return !inode.is_open();
+                return !self.is_open();
             }
             let is_stored = !state.is_dirty() && state.remote.is_some();
-            is_stored && state.keepers == 0 && inode.writers.load(Ordering::Acquire) == 0
+            is_stored && state.keepers == 0 && self.writers.load(Ordering::Acquire) == 0
         });
     }
 
     /// Removes the staging file, and with it whatever is not stored.
-    pub(crate) fn drop_staged(&self, inode: &Inode) {
-        self.drop_staged_if(inode, |_| true);
+    pub(crate) fn drop_staged(&self) {
+        self.drop_staged_if(|_| true);
     }
 
     /// Asks and removes in one step: a write is before it, and stays, or after it, and stages anew.
-    fn drop_staged_if(&self, inode: &Inode, agrees: impl FnOnce(&State) -> bool) {
+    fn drop_staged_if(&self, agrees: impl FnOnce(&State) -> bool) {
         let staged = {
-            let mut state = inode.state();
+            let mut state = self.state();
             if !agrees(&state) {
                 return;
             }
@@ -205,7 +207,7 @@ impl Filesystem {
             state.staged.take()
         };
         if let Some(Err(error)) = staged.map(|s| s.remove()) {
-            tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
+            tracing::warn!(ino = self.ino.0, %error, "a staging file was left behind");
         }
     }
 }

@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) failure: Option<String>,
     /// Directories: the marker object.
     pub(crate) marker: Marker,
+    /// Directories: an entry that was there when somebody asked for any.
+    pub(crate) witness: Option<Arc<str>>,
 }
 
 /// An inode.
@@ -137,6 +139,7 @@ impl State {
             lost: false,
             failure: None,
             marker: Marker::Unknown,
+            witness: None,
         }
     }
 
@@ -205,6 +208,12 @@ impl Inode {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Notes that a directory's entries changed: its times, as POSIX asks.
+    pub(crate) fn touch(&self, now: SystemTime) {
+        let mut state = self.state();
+        (state.meta.mtime, state.meta.ctime) = (now, now);
     }
 
     pub(crate) fn is_dir(&self) -> bool {

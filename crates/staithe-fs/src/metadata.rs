@@ -42,7 +42,7 @@ const SYMLINK_BITS: u32 = 0o120_000;
 const PERMISSION_BITS: u32 = 0o7777;
 
 /// The media type of a directory marker.
-pub(crate) const DIRECTORY_TYPE: &str = "application/x-directory";
+const DIRECTORY_TYPE: &str = "application/x-directory";
 
 /// What s3fs leaves bare in the `xattr` entry, besides letters and digits.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b'/');

@@ -96,7 +96,7 @@ impl Filesystem {
         // Given up to another client, it is stored beside, or set aside.
         let is_done = stored.is_ok() || inode.state().staged.is_none();
         if is_done {
-            self.drop_staged(&inode);
+            inode.drop_staged();
         }
         self.nameless_copy(&inode);
         if is_done { Ok(()) } else { stored }
@@ -107,14 +107,12 @@ impl Filesystem {
         let mut parent = Ino::ROOT;
         let mut parts = path.split('/').peekable();
         while let (Some(name), true) = (parts.next(), parts.peek().is_some()) {
-            parent = match self.inodes.child(parent, name) {
-                Some(directory) => directory.ino,
-                None => {
-                    let c = &self.config;
-                    let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
-                    self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta)).ino
-                }
-            };
+            let directory = self.inodes.child(parent, name).unwrap_or_else(|| {
+                let c = &self.config;
+                let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
+                self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta))
+            });
+            parent = directory.ino;
         }
         let name = path.rsplit('/').next().unwrap_or(path);
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);

@@ -1,21 +1,18 @@
 //! Paths and keys, and the small questions that every operation puts to the store.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use staithe_store::{
     ErrorKind, GetRequest, HeadRequest, Key, ListRequest, NewObject, ObjectMeta, Payload, PutCondition,
     StoreError,
 };
 
-use crate::api::{Ino, Kind};
+use crate::api::Ino;
 use crate::config::Ttl;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
 use crate::metadata::{Defaults, FileMeta};
-
-/// The media type of directory markers, as s3fs writes it.
-pub(crate) const DIRECTORY_TYPE: &str = "application/x-directory";
 
 /// Makes "absent" of "not found"; other errors stay.
 pub(crate) fn found<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
@@ -154,18 +151,6 @@ impl Filesystem {
 
     /// The attributes as an object carries them.
     pub(crate) fn encode(&self, meta: &FileMeta) -> Result<NewObject> {
-        let mut new = meta.encode(self.store.capabilities().metadata_bytes_max)?;
-        if meta.kind == Kind::Directory {
-            new.content_type = Some(DIRECTORY_TYPE.to_owned());
-        }
-        Ok(new)
-    }
-
-    /// Notes that a directory's entries changed: its times, as POSIX asks.
-    pub(crate) fn touch_directory(&self, dir: &Inode) {
-        let now = SystemTime::now();
-        let mut state = dir.state();
-        state.meta.mtime = now;
-        state.meta.ctime = now;
+        meta.encode(self.store.capabilities().metadata_bytes_max)
     }
 }

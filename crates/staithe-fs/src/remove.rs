@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use staithe_dentry::Lookup as Cached;
 use staithe_store::DeleteRequest;
 
 use crate::api::{Ino, Kind};
@@ -56,7 +57,7 @@ impl Filesystem {
             self.nameless(inode);
         }
         self.remember(parent, name, None);
-        self.touch_directory(&directory);
+        directory.touch(SystemTime::now());
         Ok(())
     }
 
@@ -88,7 +89,7 @@ impl Filesystem {
             self.abandon(streaming);
         }
         if !inode.is_open() {
-            self.drop_staged(inode);
+            inode.drop_staged();
         }
         self.inodes.let_go(inode);
     }
@@ -113,14 +114,22 @@ impl Filesystem {
         Ok(Some(kept))
     }
 
-    /// Whether memory knows, freshly, of another entry in this directory.
+    /// Whether memory knows, freshly, of another entry in this directory. Enumerates it only when the witness has
+    /// gone that the last time found: the last entry, as removers go from the first one on.
     fn has_sibling(&self, directory: &Inode, name: &str) -> bool {
         if directory.ino == Ino::ROOT || directory.state().marker == Marker::Present {
             return true;
         }
-        self.names
-            .entries(directory.ino.0, Instant::now())
-            .is_some_and(|all| all.iter().any(|(other, _)| other != name))
+        let now = Instant::now();
+        let witness = directory.state().witness.clone().filter(|w| **w != *name);
+        if witness.is_some_and(|w| matches!(self.names.lookup(directory.ino.0, &w, now), Cached::Hit(..))) {
+            return true;
+        }
+        let all = self.names.entries(directory.ino.0, now);
+        let other =
+            all.as_ref().and_then(|all| all.iter().map(|(other, _)| other).rfind(|other| *other != name));
+        directory.state().witness = other.map(Arc::from);
+        other.is_some()
     }
 
     /// Removes an empty directory. One LIST and one DELETE.
@@ -149,7 +158,7 @@ impl Filesystem {
             self.nameless(inode);
         }
         self.remember(parent, name, None);
-        self.touch_directory(&directory);
+        directory.touch(SystemTime::now());
         Ok(())
     }
 
@@ -161,16 +170,12 @@ impl Filesystem {
         name: &str,
     ) -> Result<()> {
         let not_empty = || FsError::new(FsErrorKind::NotEmpty, format!("directory {name:?} is not empty"));
-        if let Some(directory) = directory {
-            if self.inodes.children(directory.ino).iter().any(|(_, c)| c.state().is_local()) {
-                return Err(not_empty());
-            }
+        let children = directory.map(|d| self.inodes.children(d.ino)).unwrap_or_default();
+        if children.iter().any(|(_, child)| child.state().is_local()) {
+            return Err(not_empty());
         }
         let marker = self.marker_key(path)?;
         let below = self.first_below(path, 2).await?;
-        match below.objects.iter().any(|o| Some(&o.key) != marker.as_ref()) {
-            true => Err(not_empty()),
-            false => Ok(()),
-        }
+        if below.objects.iter().any(|o| Some(&o.key) != marker.as_ref()) { Err(not_empty()) } else { Ok(()) }
     }
 }

@@ -1,6 +1,7 @@
 //! Names that move: files by a copy and a delete, directories as one journaled intent.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use staithe_store::{DeleteRequest, ErrorKind};
 
@@ -65,7 +66,7 @@ impl Filesystem {
         }
         for directory in [parent, to_parent] {
             if let Ok(directory) = self.inodes.get(directory) {
-                self.touch_directory(&directory);
+                directory.touch(SystemTime::now());
             }
         }
         Ok(())
@@ -123,14 +124,13 @@ impl Filesystem {
             _kept = self.keep_for_open(target).await?;
         }
         let remote = source.state().remote.clone();
-        match remote {
-            Some(remote) => self.move_object(source, &remote, &to_key, from, &from_path).await?,
+        if let Some(remote) = remote {
+            self.move_object(source, &remote, &to_key, from, &from_path).await?;
+        } else {
             // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
             // truncated file replaces does, so that the name is never empty and a lost race is noticed.
-            None => {
-                let replaced = target.and_then(|t| t.state().remote.clone());
-                source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
-            }
+            let replaced = target.and_then(|t| t.state().remote.clone());
+            source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
         }
         self.restart_streaming(source);
         if let Some(target) = target {
@@ -189,7 +189,7 @@ impl Filesystem {
 
     fn relink(&self, source: &Arc<Inode>, from: End<'_>, to: End<'_>) {
         let link = Link { parent: to.parent, name: Arc::from(to.name) };
-        if let Some(loser) = self.inodes.relink(source, link) {
+        if let Some(loser) = self.inodes.relink(source, &link) {
             self.inodes.let_go(&loser);
         }
         self.remember(from.parent, from.name, None);

@@ -149,7 +149,7 @@ impl Filesystem {
         job.meta.write_id.clone_from(&sent_meta.write_id);
         match self.send_missing(inode, &known, &job, &present).await {
             Ok(receipts) => match self.complete(inode, job, known, &receipts).await? {
-                Outcome::Stored(job, _) => Ok(Outcome::Stored(job, sent_meta)),
+                Outcome::Stored(done) => Ok(Outcome::Stored(Box::new((done.0, sent_meta)))),
                 Outcome::Moved => Ok(Outcome::Moved),
             },
             Err(error) => {

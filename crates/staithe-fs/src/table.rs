@@ -119,14 +119,14 @@ impl InodeTable {
     }
 
     /// Moves an inode to another name; who had that name before loses it and is returned.
-    pub(crate) fn relink(&self, inode: &Arc<Inode>, to: Link) -> Option<Arc<Inode>> {
+    pub(crate) fn relink(&self, inode: &Arc<Inode>, to: &Link) -> Option<Arc<Inode>> {
         let mut maps = self.maps.write();
         let from = inode.state().link.replace(to.clone());
         if let Some(from) = from {
             maps.drop_name(&from, inode.ino);
         }
         maps.by_ino.entry(inode.ino).or_insert_with(|| inode.clone());
-        maps.take_name(&to, inode.ino)
+        maps.take_name(to, inode.ino)
     }
 
     /// Takes an inode's name away.

@@ -61,7 +61,7 @@ impl Filesystem {
         match self.store.abort_multipart(&known.upload).await {
             Ok(()) => self.forget_intent(known.intent).await,
             Err(error) => {
-                tracing::warn!(key = %known.upload.key, %error, "an upload could not be aborted yet")
+                tracing::warn!(key = %known.upload.key, %error, "an upload could not be aborted yet");
             }
         }
     }
@@ -153,7 +153,7 @@ impl Filesystem {
                 self.settle_remote(inode, &job, key, &written);
                 self.forget_intent(known.intent).await;
                 let sent = job.meta.clone();
-                Ok(Outcome::Stored(job, sent))
+                Ok(Outcome::Stored(Box::new((job, sent))))
             }
             Ok(None) => {
                 self.abort_upload(&known).await;
@@ -192,8 +192,7 @@ impl Filesystem {
         let size = inode.state().size();
         self.bring_in(inode, 0..size).await?;
         let job = Self::begin(&mut inode.state())?;
-        let empty = rangemap::RangeSet::from_iter([0..job.size.max(1)]);
-        match self.layout().plan(job.size, None, &empty)? {
+        match self.layout().plan(job.size, None, &rangemap::RangeSet::new())? {
             crate::layout::UploadPlan::Whole => {
                 let bytes =
                     inode.state().staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;

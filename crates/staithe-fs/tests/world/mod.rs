@@ -1,5 +1,6 @@
 //! A filesystem over a memory store, with everything that is asked of the store recorded.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::sync::Arc;
 

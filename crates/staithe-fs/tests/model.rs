@@ -1,0 +1,482 @@
+//! Random operations, ours and another client's, against a tree in memory; everything is compared after each step.
+//!
+//! The model knows paths, nodes and handles. It knows no versions: where another client replaces what is open here,
+//! a handle may serve the old bytes or be stale, and never anything else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use staithe_fs::{
+    Filesystem, FsConfig, FsErrorKind as K, HandleId, Ino, Kind, Lookup, OpenMode, RenameMode, SetAttr, Ttl,
+};
+use staithe_store::{DeleteRequest, MemoryOptions, ObjectStore};
+use world::{READ, ROOT, WRITE, World, k};
+
+const NAMES: [&str; 3] = ["a", "b", "d"];
+
+/// A path of one to three names.
+type Path = Vec<usize>;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Create(Path),
+    Open(Path, bool),
+    Write(usize, u64, usize, u8),
+    Cut(usize, u64),
+    CutPath(Path, u64),
+    Sync(usize),
+    Close(usize),
+    Unlink(Path),
+    Mkdir(Path),
+    Rmdir(Path),
+    Rename(Path, Path),
+    Chmod(Path, u16),
+    Forget(Path),
+    RemotePut(Path, usize, u8),
+    RemoteDelete(Path),
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    /// `None`: a directory.
+    bytes: Option<Vec<u8>>,
+    mode: u16,
+    dirty: bool,
+    /// Another client has replaced or removed it while it was open here.
+    lost: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    nodes: Vec<Node>,
+    tree: BTreeMap<String, usize>,
+    open: Vec<(HandleId, usize, bool)>,
+}
+
+impl Model {
+    fn node(&mut self, path: &str) -> Option<&mut Node> {
+        self.tree.get(path).map(|id| &mut self.nodes[*id])
+    }
+
+    fn is_dir(&self, path: &str) -> bool {
+        path.is_empty() || self.tree.get(path).is_some_and(|id| self.nodes[*id].bytes.is_none())
+    }
+
+    fn add(&mut self, path: &str, bytes: Option<Vec<u8>>, mode: u16, dirty: bool) -> usize {
+        self.nodes.push(Node { bytes, mode, dirty, lost: false });
+        self.tree.insert(path.to_owned(), self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn has_children(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        self.tree.keys().any(|p| p.starts_with(&below))
+    }
+
+    fn is_open(&self, id: usize) -> bool {
+        self.open.iter().any(|(_, node, _)| *node == id)
+    }
+
+    /// Whether the rename is one; if so, it is done.
+    fn rename(&mut self, from: &str, to: &str) -> bool {
+        let Some(&source) = self.tree.get(from) else { return false };
+        if from == to {
+            return true;
+        }
+        let is_dir = self.nodes[source].bytes.is_none();
+        if is_dir && to.starts_with(&format!("{from}/")) {
+            return false;
+        }
+        if let Some(&target) = self.tree.get(to) {
+            let target_is_dir = self.nodes[target].bytes.is_none();
+            if is_dir != target_is_dir || (is_dir && self.has_children(to)) {
+                return false;
+            }
+        }
+        let below = format!("{from}/");
+        let moved: Vec<String> =
+            self.tree.keys().filter(|p| *p == from || p.starts_with(&below)).cloned().collect();
+        for path in moved {
+            let id = self.tree.remove(&path).unwrap();
+            self.tree.insert(format!("{to}{}", &path[from.len()..]), id);
+        }
+        true
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.iter().map(|n| NAMES[*n]).collect::<Vec<_>>().join("/")
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+struct Run {
+    w: World,
+    m: Model,
+    sees_remote: bool,
+}
+
+impl Run {
+    async fn ino(&self, path: &str) -> Option<Ino> {
+        self.w.try_ino(path).await
+    }
+
+    /// The parent of a path, if that is a directory.
+    async fn parent(&self, path: &str) -> Option<Ino> {
+        let (parent, name) = split(path);
+        if !self.m.is_dir(parent) {
+            return None;
+        }
+        let parent = self.ino(parent).await.expect("a directory of the model");
+        // A kernel looks a name up before it does anything with it.
+        self.w.fs.lookup(parent, name).await.unwrap();
+        Some(parent)
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Create(p) => self.create(&text(p)).await,
+            Step::Open(p, write) => self.open(&text(p), *write).await,
+            Step::Write(h, at, len, byte) => self.write(*h, *at, *len, *byte).await,
+            Step::Cut(h, size) => self.cut(*h, *size).await,
+            Step::CutPath(p, size) => self.cut_path(&text(p), *size).await,
+            Step::Sync(h) => self.store(*h, false).await,
+            Step::Close(h) => self.store(*h, true).await,
+            Step::Unlink(p) => self.unlink(&text(p)).await,
+            Step::Mkdir(p) => self.mkdir(&text(p)).await,
+            Step::Rmdir(p) => self.rmdir(&text(p)).await,
+            Step::Rename(a, b) => self.rename(&text(a), &text(b)).await,
+            Step::Chmod(p, mode) => self.chmod(&text(p), *mode).await,
+            Step::Forget(p) => self.forget(&text(p)).await,
+            Step::RemotePut(p, len, byte) => self.remote_put(&text(p), *len, *byte).await,
+            Step::RemoteDelete(p) => self.remote_delete(&text(p)).await,
+        }
+    }
+
+    async fn create(&mut self, path: &str) {
+        let Some(parent) = self.parent(path).await else { return };
+        if self.m.tree.contains_key(path) {
+            return;
+        }
+        let (entry, opened) = self.w.fs.create(parent, split(path).1, 0o644, WRITE, ROOT).await.unwrap();
+        assert_eq!((entry.attr.size, entry.attr.mode), (0, 0o644));
+        let id = self.m.add(path, Some(Vec::new()), 0o644, true);
+        self.m.open.push((opened.handle, id, true));
+    }
+
+    async fn open(&mut self, path: &str, write: bool) {
+        let Some(&id) = self.m.tree.get(path).filter(|_| !self.m.is_dir(path)) else { return };
+        if self.m.open.len() >= 4 {
+            return;
+        }
+        let ino = self.ino(path).await.unwrap();
+        let mode = if write { WRITE } else { READ };
+        let opened = self.w.fs.open_file(ino, mode).await.unwrap();
+        self.m.open.push((opened.handle, id, write));
+    }
+
+    /// A handle that can write.
+    fn writer(&self, handle: usize) -> Option<(HandleId, usize)> {
+        let (handle, id, write) = *self.m.open.get(handle % self.m.open.len().max(1))?;
+        write.then_some((handle, id))
+    }
+
+    async fn write(&mut self, handle: usize, at: u64, len: usize, byte: u8) {
+        let Some((handle, id)) = self.writer(handle) else { return };
+        let written = self.w.fs.write(handle, at, &vec![byte; len]);
+        if self.m.nodes[id].lost {
+            return self.was_lost(handle, written.map(drop)).await;
+        }
+        assert_eq!(written.unwrap() as usize, len);
+        let node = &mut self.m.nodes[id];
+        let bytes = node.bytes.as_mut().unwrap();
+        let end = at as usize + len;
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[at as usize..end].fill(byte);
+        node.dirty = true;
+    }
+
+    async fn cut(&mut self, handle: usize, size: u64) {
+        let Some((handle, id)) = self.writer(handle) else { return };
+        let Some(path) = self.m.tree.iter().find(|(_, n)| **n == id).map(|(p, _)| p.clone()) else { return };
+        let Some(ino) = self.ino(&path).await else { return };
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        self.w.fs.setattr(ino, Some(handle), set).await.unwrap();
+        let node = &mut self.m.nodes[id];
+        node.bytes.as_mut().unwrap().resize(size as usize, 0);
+        node.dirty = true;
+    }
+
+    async fn cut_path(&mut self, path: &str, size: u64) {
+        if self.m.is_dir(path) || !self.m.tree.contains_key(path) {
+            return;
+        }
+        let ino = self.ino(path).await.unwrap();
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        self.w.fs.setattr(ino, None, set).await.unwrap();
+        let node = self.m.node(path).unwrap();
+        node.bytes.as_mut().unwrap().resize(size as usize, 0);
+        node.dirty = false;
+    }
+
+    /// A write to what another client has replaced: refused at once, or kept beside by the next sync.
+    async fn was_lost(&self, handle: HandleId, written: staithe_fs::Result<()>) {
+        let told = match written {
+            Err(error) => error,
+            Ok(()) => self.w.fs.fsync(handle).await.expect_err("another client's object is replaced"),
+        };
+        assert_eq!(told.kind(), K::Stale);
+        for dir in self.m.tree.keys().chain([&String::new()]).filter(|p| self.m.is_dir(p)) {
+            let parent = self.ino(dir).await.unwrap();
+            for name in self.w.list(dir).await.iter().filter(|n| n.contains(".conflict-")) {
+                self.w.fs.unlink(parent, name).await.unwrap();
+            }
+        }
+    }
+
+    async fn store(&mut self, handle: usize, close: bool) {
+        if self.m.open.is_empty() {
+            return;
+        }
+        let at = handle % self.m.open.len();
+        let (handle, id, write) = self.m.open[at];
+        self.w.fs.flush(handle).await.unwrap();
+        self.m.nodes[id].dirty &= !write;
+        if close {
+            self.w.fs.release(handle);
+            self.m.open.remove(at);
+        }
+    }
+
+    async fn unlink(&mut self, path: &str) {
+        let Some(parent) = self.parent(path).await else { return };
+        let done = self.w.fs.unlink(parent, split(path).1).await;
+        let expected = self.m.tree.contains_key(path) && !self.m.is_dir(path);
+        assert_eq!(done.is_ok(), expected, "{done:?}");
+        if expected {
+            self.m.tree.remove(path);
+        }
+    }
+
+    async fn mkdir(&mut self, path: &str) {
+        let Some(parent) = self.parent(path).await else { return };
+        // A kernel that has just found the name does not ask for it to be made.
+        if !self.m.tree.contains_key(path) {
+            self.w.fs.mkdir(parent, split(path).1, 0o755, ROOT).await.unwrap();
+            self.m.add(path, None, 0o755, false);
+        }
+    }
+
+    async fn rmdir(&mut self, path: &str) {
+        let Some(parent) = self.parent(path).await else { return };
+        let done = self.w.fs.rmdir(parent, split(path).1).await;
+        let expected = self.m.tree.contains_key(path) && self.m.is_dir(path) && !self.m.has_children(path);
+        assert_eq!(done.is_ok(), expected, "{done:?}");
+        if expected {
+            self.m.tree.remove(path);
+        }
+    }
+
+    async fn rename(&mut self, from: &str, to: &str) {
+        let (Some(a), Some(b)) = (self.parent(from).await, self.parent(to).await) else { return };
+        if to == split(from).0 || split(from).0.starts_with(&format!("{to}/")) {
+            // A kernel refuses to replace a directory by something in it.
+            return;
+        }
+        let done = self.w.fs.rename(a, split(from).1, b, split(to).1, RenameMode::Replace).await;
+        assert_eq!(done.is_ok(), self.m.rename(from, to), "{done:?}");
+    }
+
+    async fn chmod(&mut self, path: &str, mode: u16) {
+        if !self.m.tree.contains_key(path) {
+            return;
+        }
+        let ino = self.ino(path).await.unwrap();
+        self.m.node(path).unwrap().mode = mode;
+        let set = SetAttr { mode: Some(u32::from(mode)), ..SetAttr::default() };
+        self.w.fs.setattr(ino, None, set).await.unwrap();
+    }
+
+    async fn forget(&mut self, path: &str) {
+        let Some(id) = self.m.tree.get(path) else { return };
+        if self.m.is_dir(path) || self.m.is_open(*id) {
+            return;
+        }
+        let ino = self.ino(path).await.unwrap();
+        self.w.fs.forget(ino, u64::MAX);
+    }
+
+    async fn remote_put(&mut self, path: &str, len: usize, byte: u8) {
+        let dirty = self.m.node(path).is_some_and(|n| n.dirty);
+        if !self.sees_remote || dirty || !self.m.is_dir(split(path).0) || self.m.is_dir(path) {
+            return;
+        }
+        // Told from any other content by its first bytes, as a tag tells it.
+        let mut body = vec![byte; len + 8];
+        body[..8].copy_from_slice(&(self.m.nodes.len() as u64).to_be_bytes());
+        self.w.put(path, body.clone()).await;
+        if let Some(node) = self.m.node(path) {
+            node.lost = true;
+        }
+        self.m.add(path, Some(body), 0o644, false);
+    }
+
+    async fn remote_delete(&mut self, path: &str) {
+        let dirty = self.m.node(path).is_some_and(|n| n.dirty);
+        if !self.sees_remote || dirty || self.m.is_dir(path) || !self.m.tree.contains_key(path) {
+            return;
+        }
+        self.w.bucket.delete(DeleteRequest::latest(k(path))).await.unwrap();
+        let id = self.m.tree.remove(path).unwrap();
+        self.m.nodes[id].lost = true;
+    }
+
+    async fn check(&mut self) {
+        self.check_tree(&self.w.fs).await;
+        for (handle, id, _) in &self.m.open {
+            let node = &self.m.nodes[*id];
+            let wanted = node.bytes.as_ref().unwrap();
+            match self.w.read(*handle, 0, 1000).await {
+                Ok(bytes) => assert!(bytes == *wanted, "{bytes:?} was read instead of {wanted:?}"),
+                Err(error) => assert!(node.lost && error.kind() == K::Stale, "{error:?}"),
+            }
+        }
+        for (path, id) in &self.m.tree {
+            let node = &self.m.nodes[*id];
+            let Some(bytes) = node.bytes.as_ref().filter(|_| !node.dirty) else { continue };
+            assert_eq!(self.w.stored(path).await.as_ref(), Some(bytes), "{path} in the bucket");
+            let mode = self.w.meta(path).await.unwrap().metadata.get("mode").cloned();
+            let wanted = (0o100_000 | u32::from(node.mode)).to_string();
+            assert!(mode.is_none_or(|m| m == wanted), "mode of {path} in the bucket");
+        }
+        assert!(self.w.bucket.object_count() <= self.m.tree.len(), "more objects than names");
+    }
+
+    /// Every directory, by its listing and by lookups of every name.
+    async fn check_tree(&self, fs: &Filesystem) {
+        let dirs = self.m.tree.keys().map(String::as_str).chain([""]).filter(|p| self.m.is_dir(p));
+        for dir in dirs {
+            let mut ino = Ino::ROOT;
+            for name in dir.split('/').filter(|n| !n.is_empty()) {
+                let Lookup::Found(entry) = fs.lookup(ino, name).await.unwrap() else {
+                    panic!("directory {dir} is missing")
+                };
+                ino = entry.attr.ino;
+            }
+            let stream = fs.opendir(ino).await.unwrap();
+            let mut listed: Vec<String> =
+                fs.readdir(stream, 0, 100).await.unwrap().into_iter().map(|i| i.name).collect();
+            fs.releasedir(stream);
+            listed.retain(|n| n != "." && n != "..");
+            listed.sort();
+            let path = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
+            let wanted: Vec<&str> =
+                NAMES.into_iter().filter(|n| self.m.tree.contains_key(&path(n))).collect();
+            assert_eq!(listed, wanted, "listing of {dir:?}");
+            for name in NAMES {
+                let found = fs.lookup(ino, name).await.unwrap();
+                let node = self.m.tree.get(&path(name)).map(|id| &self.m.nodes[*id]);
+                match (found, node) {
+                    (Lookup::Absent { .. }, None) => {}
+                    (Lookup::Found(entry), Some(node)) => {
+                        let kind = if node.bytes.is_some() { Kind::File } else { Kind::Directory };
+                        assert_eq!((entry.attr.kind, entry.attr.mode), (kind, node.mode), "{}", path(name));
+                        if let Some(bytes) = &node.bytes {
+                            assert_eq!(entry.attr.size, bytes.len() as u64, "size of {}", path(name));
+                            check_bytes(fs, entry.attr.ino, bytes).await;
+                        }
+                    }
+                    (found, node) => panic!("{}: {found:?} for {node:?}", path(name)),
+                }
+            }
+        }
+    }
+}
+
+async fn check_bytes(fs: &Filesystem, ino: Ino, wanted: &[u8]) {
+    let handle = fs.open_file(ino, OpenMode { read: true, ..READ }).await.unwrap().handle;
+    let bytes = fs.read(handle, 0, 1000).await.unwrap().0.concat();
+    fs.release(handle);
+    assert!(bytes == wanted, "{bytes:?} was read instead of {wanted:?}");
+}
+
+async fn run(steps: &[Step], versioned: bool, sees_remote: bool) {
+    let options = MemoryOptions { versioned, ..MemoryOptions::default() };
+    let w = World::with(options, |c| {
+        if sees_remote {
+            (c.metadata_ttl, c.negative_ttl) = (Ttl::Zero, Ttl::Zero);
+        }
+    })
+    .await;
+    let mut run = Run { w, m: Model::default(), sees_remote };
+    for (i, step) in steps.iter().enumerate() {
+        eprintln!("{i}: {step:?}");
+        run.step(step).await;
+        run.check().await;
+    }
+    while !run.m.open.is_empty() {
+        run.store(0, true).await;
+    }
+    run.m.nodes.iter_mut().for_each(|n| n.dirty = false);
+    assert!(run.w.fs.drain(Duration::from_secs(5)).await.kept.is_empty());
+    run.check().await;
+    let other = tempfile::tempdir().unwrap();
+    let (_, _, fresh) = world::open(&run.w.bucket, FsConfig::new(other.path())).await.unwrap();
+    run.check_tree(&fresh).await;
+    let left = std::fs::read_dir(run.w.state.path().join("staging")).unwrap().count();
+    assert_eq!(left, 0, "staging files are left");
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    prop_oneof![
+        4 => prop::collection::vec(0..3_usize, 1),
+        3 => prop::collection::vec(0..3_usize, 2),
+        1 => prop::collection::vec(0..3_usize, 3),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (at, size, len) = (0..40_u64, 0..40_u64, 1..20_usize);
+    prop_oneof![
+        3 => path().prop_map(Step::Create),
+        3 => (path(), any::<bool>()).prop_map(|(p, w)| Step::Open(p, w)),
+        4 => (0..4_usize, at, len, 1..9_u8).prop_map(|(h, a, l, b)| Step::Write(h, a, l, b)),
+        1 => (0..4_usize, size.clone()).prop_map(|(h, s)| Step::Cut(h, s)),
+        1 => (path(), size).prop_map(|(p, s)| Step::CutPath(p, s)),
+        1 => (0..4_usize).prop_map(Step::Sync),
+        4 => (0..4_usize).prop_map(Step::Close),
+        2 => path().prop_map(Step::Unlink),
+        2 => path().prop_map(Step::Mkdir),
+        1 => path().prop_map(Step::Rmdir),
+        4 => (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
+        1 => (path(), 0..0o1000_u16).prop_map(|(p, m)| Step::Chmod(p, m)),
+        1 => path().prop_map(Step::Forget),
+        2 => (path(), 0..30_usize, 1..9_u8).prop_map(|(p, l, b)| Step::RemotePut(p, l, b)),
+        1 => path().prop_map(Step::RemoteDelete),
+    ]
+}
+
+proptest! {
+    // `PROPTEST_CASES` asks for more.
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_sequence_leaves_what_the_model_says(
+        steps in prop::collection::vec(step(), 1..40),
+        versioned: bool,
+        sees_remote: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(&steps, versioned, sees_remote));
+    }
+}
