@@ -24,7 +24,8 @@ type Path = Vec<usize>;
 #[derive(Debug, Clone)]
 enum Step {
     Create(Path),
-    Open(Path, bool),
+    /// One of the files that there are.
+    Open(usize, bool),
     Write(usize, u64, usize, u8),
     Cut(usize, u64),
     CutPath(Path, u64),
@@ -142,7 +143,7 @@ impl Run {
     async fn step(&mut self, step: &Step) {
         match step {
             Step::Create(p) => self.create(&text(p)).await,
-            Step::Open(p, write) => self.open(&text(p), *write).await,
+            Step::Open(file, write) => self.open(*file, *write).await,
             Step::Write(h, at, len, byte) => self.write(*h, *at, *len, *byte).await,
             Step::Cut(h, size) => self.cut(*h, *size).await,
             Step::CutPath(p, size) => self.cut_path(&text(p), *size).await,
@@ -170,12 +171,14 @@ impl Run {
         self.m.open.push((opened.handle, id, true));
     }
 
-    async fn open(&mut self, path: &str, write: bool) {
-        let Some(&id) = self.m.tree.get(path).filter(|_| !self.m.is_dir(path)) else { return };
-        if self.m.open.len() >= 4 {
+    async fn open(&mut self, file: usize, write: bool) {
+        let files: Vec<(String, usize)> =
+            self.m.tree.iter().filter(|(p, _)| !self.m.is_dir(p)).map(|(p, id)| (p.clone(), *id)).collect();
+        if files.is_empty() || self.m.open.len() >= 4 {
             return;
         }
-        let ino = self.ino(path).await.unwrap();
+        let (path, id) = &files[file % files.len()];
+        let (ino, id) = (self.ino(path).await.unwrap(), *id);
         let mode = if write { WRITE } else { READ };
         let opened = self.w.fs.open_file(ino, mode).await.unwrap();
         self.m.open.push((opened.handle, id, write));
@@ -445,13 +448,13 @@ fn step() -> impl Strategy<Value = Step> {
     let (at, size, len) = (0..40_u64, 0..40_u64, 1..20_usize);
     prop_oneof![
         3 => path().prop_map(Step::Create),
-        3 => (path(), any::<bool>()).prop_map(|(p, w)| Step::Open(p, w)),
-        4 => (0..4_usize, at, len, 1..9_u8).prop_map(|(h, a, l, b)| Step::Write(h, a, l, b)),
+        5 => (0..9_usize, any::<bool>()).prop_map(|(f, w)| Step::Open(f, w)),
+        6 => (0..4_usize, at, len, 1..9_u8).prop_map(|(h, a, l, b)| Step::Write(h, a, l, b)),
         1 => (0..4_usize, size.clone()).prop_map(|(h, s)| Step::Cut(h, s)),
         1 => (path(), size).prop_map(|(p, s)| Step::CutPath(p, s)),
         1 => (0..4_usize).prop_map(Step::Sync),
-        4 => (0..4_usize).prop_map(Step::Close),
-        2 => path().prop_map(Step::Unlink),
+        5 => (0..4_usize).prop_map(Step::Close),
+        1 => path().prop_map(Step::Unlink),
         2 => path().prop_map(Step::Mkdir),
         1 => path().prop_map(Step::Rmdir),
         4 => (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
@@ -465,14 +468,14 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     // `PROPTEST_CASES` asks for more.
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
     fn any_sequence_leaves_what_the_model_says(
-        steps in prop::collection::vec(step(), 1..40),
+        steps in prop::collection::vec(step(), 1..120),
         versioned: bool,
         sees_remote: bool,
     ) {
