@@ -120,7 +120,12 @@ impl Filesystem {
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
     /// nobody would know what it had done.
     pub(crate) async fn commit_to_its_end(&self, inode: &Arc<Inode>) -> Result<()> {
-        if !inode.state().is_dirty() {
+        let is_dirty = {
+            let state = inode.state();
+            state.refuse_lost()?;
+            state.is_dirty()
+        };
+        if !is_dirty {
             return Ok(());
         }
         let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return Ok(()) };
