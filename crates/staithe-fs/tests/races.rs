@@ -473,3 +473,34 @@ async fn a_truncated_open_file_reads_as_nothing() {
     w.close(writer).await.unwrap();
     assert_eq!(w.read(reader, 0, 10).await.unwrap(), b"");
 }
+
+#[tokio::test]
+async fn every_descriptor_is_told_of_a_lost_race() {
+    let w = World::new().await;
+    w.put("f", "base").await;
+    let (one, other) = (w.open("f", WRITE).await, w.open("f", WRITE).await);
+    w.fs.write(one, 0, b"OURS").unwrap();
+    w.put("f", "theirs").await;
+    assert_eq!(w.close(one).await.unwrap_err().kind(), K::Stale);
+    assert_eq!(w.fs.write(other, 0, b"more").unwrap_err().kind(), K::Stale);
+    assert_eq!(w.close(other).await.unwrap_err().kind(), K::Stale);
+}
+
+#[tokio::test]
+async fn a_reader_sees_what_was_stored_through_another_handle() {
+    let w = World::new().await;
+    let mut body = noise(MIB);
+    w.put("f", body.clone()).await;
+    let reader = w.open("f", READ).await;
+    assert_eq!(w.read(reader, 0, 4096).await.unwrap(), &body[..4096]);
+    let writer = w.open("f", WRITE).await;
+    w.fs.write(writer, 100, b"new").unwrap();
+    w.fs.write(writer, body.len() as u64, b"longer").unwrap();
+    w.close(writer).await.unwrap();
+    body[100..103].copy_from_slice(b"new");
+    body.extend_from_slice(b"longer");
+    for at in [0, MIB - 10] {
+        let end = body.len().min(at + 4096);
+        assert!(w.read(reader, at as u64, 4096).await.unwrap() == body[at..end], "at {at}");
+    }
+}
