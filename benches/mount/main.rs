@@ -72,7 +72,11 @@ fn measure(bench: &Bench<'_>, subjects: &[Subject], table: &mut Table) -> Result
             eprintln!("{}: {row}: {subject}", bench.link);
             match bench.rounds(row, *subject) {
                 Ok(figures) => table.add(Line { link: bench.link, row, subject: *subject, figures }),
-                Err(error) => table.note(format!("{}: {row}: {subject} failed: {error}", bench.link)),
+                Err(error) => {
+                    let text = error.to_string();
+                    let first_line = text.lines().next().unwrap_or_default();
+                    table.note(format!("{}: {row}: {subject} failed: {first_line}", bench.link));
+                }
             }
         }
     }

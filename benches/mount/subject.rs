@@ -167,7 +167,7 @@ impl Bench<'_> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("mnt");
         std::fs::create_dir(&path)?;
-        let command = match subject {
+        let mut command = match subject {
             Subject::S3fs => self.s3fs(bucket, &path, directory.path())?,
             Subject::RcloneOff => self.rclone(bucket, &path, directory.path(), "off"),
             Subject::RcloneFull => self.rclone(bucket, &path, directory.path(), "full"),
@@ -176,6 +176,10 @@ impl Bench<'_> {
                 return Ok(Mounted::Local { path, _directory: directory });
             }
         };
+        // Bundles and proxies that are meant for other servers.
+        for name in ["AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+            command.env_remove(name);
+        }
         Ok(Mounted::Peer(PeerMount::start(command, path, directory)?))
     }
 
