@@ -120,12 +120,13 @@ impl Filesystem {
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
     /// nobody would know what it had done.
     pub(crate) async fn commit_to_its_end(&self, inode: &Arc<Inode>) -> Result<()> {
-        {
+        let is_dirty = {
             let state = inode.state();
             state.refuse_lost()?;
-            if !state.is_dirty() {
-                return Ok(());
-            }
+            state.is_dirty()
+        };
+        if !is_dirty {
+            return Ok(());
         }
         let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return Ok(()) };
         let commit = self.tasks.spawn_on(async move { fs.commit(&inode).await }, &self.runtime);

@@ -1,0 +1,114 @@
+//! The ceiling: ranged GETs over plain sockets, by a client that does nothing with what it gets.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use crate::Result;
+use crate::data::{SMALL, Sizes};
+use crate::rows::{Done, FIRST, RANDOM, RANDOM_FOR, Row, random_places};
+
+/// The range of one request where a file is read as a whole.
+const RANGE: u64 = 8 << 20;
+/// Connections for one file, or for four.
+const CONNECTIONS: u64 = 4;
+
+/// Whether the row can be done without a file system.
+pub(crate) fn can(row: Row) -> bool {
+    matches!(row, Row::Read | Row::Read4 | Row::Random | Row::FirstByte | Row::Cat)
+}
+
+/// Does the work of a row.
+pub(crate) fn run(row: Row, server: SocketAddr, bucket: &str, sizes: &Sizes) -> Result<Done> {
+    let start = Instant::now();
+    let ops = match row {
+        Row::Read => {
+            side_by_side(|n| {
+                let mut client = Client::connect(server, bucket)?;
+                let mine = (n * RANGE..sizes.big).step_by((CONNECTIONS * RANGE) as usize);
+                mine.map(|at| client.get("big", at, RANGE.min(sizes.big - at))).sum()
+            })? >> 20
+        }
+        Row::Read4 => {
+            side_by_side(|n| {
+                let mut client = Client::connect(server, bucket)?;
+                let (key, end) = (format!("four/{n}"), sizes.each_of_four);
+                (0..end).step_by(RANGE as usize).map(|at| client.get(&key, at, RANGE.min(end - at))).sum()
+            })? >> 20
+        }
+        Row::Random => {
+            let mut client = Client::connect(server, bucket)?;
+            let places = random_places(sizes).into_iter().take_while(|_| start.elapsed() < RANDOM_FOR);
+            places.map(|at| client.get("big", at, RANDOM as u64).map(|_| 1)).sum::<Result<u64>>()?
+        }
+        Row::FirstByte => {
+            for n in 0..4 {
+                Client::connect(server, bucket)?.get(&format!("four/{n}"), 0, FIRST as u64)?;
+            }
+            4
+        }
+        Row::Cat => {
+            let mut client = Client::connect(server, bucket)?;
+            for n in 0..sizes.small_files {
+                client.get(&format!("small/{n:05}"), 0, SMALL as u64)?;
+            }
+            sizes.small_files as u64
+        }
+        _ => return Err("there is no such request".into()),
+    };
+    Ok(Done { ops, time: start.elapsed() })
+}
+
+fn side_by_side(work: impl Fn(u64) -> Result<u64> + Sync) -> Result<u64> {
+    let work = &work;
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(move || work(n))).collect();
+        clients.into_iter().map(|client| client.join().map_err(|_| "a client panicked")?).sum()
+    })
+}
+
+/// One connection, kept alive.
+struct Client {
+    socket: TcpStream,
+    bucket: String,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    fn connect(server: SocketAddr, bucket: &str) -> Result<Self> {
+        let socket = TcpStream::connect(server)?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, bucket: bucket.to_owned(), buffer: vec![0; 1 << 20] })
+    }
+
+    /// Fetches `len` bytes from `at`, and forgets them; says how many.
+    fn get(&mut self, key: &str, at: u64, len: u64) -> Result<u64> {
+        let (bucket, last) = (&self.bucket, at + len - 1);
+        let request =
+            format!("GET /{bucket}/{key} HTTP/1.1\r\nhost: bench\r\nrange: bytes={at}-{last}\r\n\r\n");
+        self.socket.write_all(request.as_bytes())?;
+        let mut filled = 0;
+        let head = loop {
+            match self.socket.read(&mut self.buffer[filled..])? {
+                0 => return Err("the server hung up".into()),
+                n => filled += n,
+            }
+            if let Some(end) = self.buffer[..filled].windows(4).position(|w| w == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        if !self.buffer.starts_with(b"HTTP/1.1 206") {
+            return Err(String::from_utf8_lossy(&self.buffer[..head]).into_owned().into());
+        }
+        let mut left = len.checked_sub((filled - head) as u64).ok_or("the body is too long")?;
+        while left > 0 {
+            let room = self.buffer.len().min(left as usize);
+            match self.socket.read(&mut self.buffer[..room])? {
+                0 => return Err("the server hung up within a body".into()),
+                n => left -= n as u64,
+            }
+        }
+        Ok(len)
+    }
+}

@@ -1,0 +1,84 @@
+//! The end-to-end bench: staithe's mount beside others, on one S3 server, in one table.
+//!
+//! The server is the testkit's, in this process, with its data in memory: it shares the cores with what is
+//! measured. Every figure is from a mount of its own, which begins with empty caches. See the README of this
+//! package for how to read the table.
+
+mod data;
+mod http;
+mod options;
+mod process;
+mod rows;
+mod subject;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use staithe_testkit::{S3Server, require_fuse};
+
+use crate::data::Sizes;
+use crate::options::{Link, Options};
+use crate::rows::Row;
+use crate::subject::{Bench, Subject};
+use crate::table::{Line, Table};
+
+type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if !options.bench {
+        eprintln!("this measures for minutes: run it with `cargo bench -p staithe-benches --bench mount`");
+        return ExitCode::SUCCESS;
+    }
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    require_fuse();
+    let binary = if options.wants(Subject::Staithe) { Some(process::staithe(options)?) } else { None };
+    let server = S3Server::start_blocking()?;
+    server.credentials().allow_anonymous(true);
+    let mut table = Table::default();
+    let mut subjects = Vec::new();
+    for subject in options.subjects() {
+        match subject.absent() {
+            Some(program) => table.note(format!("{subject} is left out: `{program}` is not installed")),
+            None => subjects.push(subject),
+        }
+    }
+    for link in options.links() {
+        let sizes = Sizes::new(options.scale, link);
+        let bench = Bench { server: &server, binary: binary.as_deref(), options, link, sizes };
+        measure(&bench, &subjects, &mut table)?;
+    }
+    table.print(&mut std::io::stdout().lock())?;
+    Ok(())
+}
+
+fn measure(bench: &Bench<'_>, subjects: &[Subject], table: &mut Table) -> Result<()> {
+    bench.set_link(Link::Fast);
+    data::prepare_shared(bench.server, &bench.sizes)?;
+    bench.set_link(bench.link);
+    for row in Row::ALL.into_iter().filter(|row| bench.options.wants_row(*row)) {
+        for subject in subjects.iter().filter(|s| s.can(row)) {
+            eprintln!("{}: {row}: {subject}", bench.link);
+            match bench.rounds(row, *subject) {
+                Ok(figures) => table.add(Line { link: bench.link, row, subject: *subject, figures }),
+                Err(error) => {
+                    let text = error.to_string();
+                    let first_line = text.lines().next().unwrap_or_default();
+                    table.note(format!("{}: {row}: {subject} failed: {first_line}", bench.link));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! What is done to a mount, and how long it took.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use rustix::fs::{Advice, fadvise};
+
+use crate::Result;
+use crate::data::{SMALL, Sizes, noise};
+
+/// What a program that reads or writes in bulk passes to one call.
+const PIECE: usize = 1 << 20;
+/// Length of a random read.
+pub(crate) const RANDOM: usize = 128 << 10;
+/// Random reads end after this, however few they were.
+pub(crate) const RANDOM_FOR: Duration = Duration::from_secs(5);
+/// What is read for the first byte.
+pub(crate) const FIRST: usize = 4 << 10;
+
+/// One kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Row {
+    /// One big file, from its beginning to its end
+    Read,
+    /// Four files at once
+    Read4,
+    /// 128 KiB at random places of the big file
+    Random,
+    /// Open, and the first 4 KiB
+    FirstByte,
+    /// One big file, close included
+    Write,
+    /// Files of 4 KiB, one after another
+    Create,
+    /// The same, read
+    Cat,
+    /// `ls -lR` of a fresh mount
+    ListCold,
+    /// `ls -lR` again
+    ListWarm,
+    /// stat of one file that was just looked at
+    StatWarm,
+    /// Files within their directory
+    Rename,
+    /// Files
+    Unlink,
+}
+
+/// What a figure says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    MibPerSecond,
+    PerSecond,
+    /// Less is better.
+    Milliseconds,
+}
+
+/// Work that was done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Done {
+    /// Calls, files, or MiB where there is one long file.
+    pub(crate) ops: u64,
+    pub(crate) time: Duration,
+}
+
+impl Done {
+    pub(crate) fn time_per_op(&self) -> Duration {
+        self.time.div_f64(self.ops.max(1) as f64)
+    }
+}
+
+impl Row {
+    /// All, in the order of the table.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Read,
+        Self::Read4,
+        Self::Random,
+        Self::FirstByte,
+        Self::Write,
+        Self::Create,
+        Self::Cat,
+        Self::ListCold,
+        Self::ListWarm,
+        Self::StatWarm,
+        Self::Rename,
+        Self::Unlink,
+    ];
+
+    /// What its figures say.
+    pub(crate) fn unit(self) -> Unit {
+        match self {
+            Self::Read | Self::Read4 | Self::Write => Unit::MibPerSecond,
+            Self::FirstByte => Unit::Milliseconds,
+            _ => Unit::PerSecond,
+        }
+    }
+
+    /// Whether it changes the bucket, and gets a fresh one.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Create | Self::Rename | Self::Unlink)
+    }
+
+    /// How many small files a row that writes finds.
+    pub(crate) fn prepared(self, sizes: &Sizes) -> usize {
+        if matches!(self, Self::Rename | Self::Unlink) { sizes.renamed_files } else { 0 }
+    }
+
+    /// What begins with this is all that it touches.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Read | Self::Random | Self::StatWarm => "big",
+            Self::Read4 | Self::FirstByte => "four/",
+            Self::Cat => "small/",
+            Self::ListCold | Self::ListWarm => "tree/",
+            Self::Write | Self::Create | Self::Rename | Self::Unlink => "dir/",
+        }
+    }
+
+    /// What must have happened before the clock starts.
+    pub(crate) fn warm_up(self, root: &Path) -> Result<()> {
+        match self {
+            Self::ListWarm => list(root),
+            Self::StatWarm => Ok(fs::metadata(root.join("big")).map(drop)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does the work below `root`.
+    pub(crate) fn run(self, root: &Path, sizes: &Sizes) -> Result<Done> {
+        let start = Instant::now();
+        let ops = match self {
+            Self::Read => read(&root.join("big"))? / PIECE as u64,
+            Self::Read4 => read_four(root)? / PIECE as u64,
+            Self::Random => return random(&root.join("big"), sizes),
+            Self::FirstByte => first_bytes(root)?,
+            Self::Write => write(&root.join("dir/written"), sizes.written)? / PIECE as u64,
+            Self::Create => each(sizes.small_files, |n| {
+                let mut file = File::create(root.join(format!("dir/{n:05}")))?;
+                Ok(file.write_all(&noise(SMALL))?)
+            })?,
+            Self::Cat => each(sizes.small_files, |n| {
+                let bytes = fs::read(root.join(format!("small/{n:05}")))?;
+                if bytes.len() == SMALL { Ok(()) } else { Err("a small file is short".into()) }
+            })?,
+            Self::ListCold | Self::ListWarm => {
+                list(root)?;
+                sizes.tree_files as u64
+            }
+            Self::StatWarm => each(sizes.stats, |_| Ok(fs::metadata(root.join("big")).map(drop)?))?,
+            Self::Rename => each(sizes.renamed_files, |n| {
+                Ok(fs::rename(root.join(format!("dir/{n:05}")), root.join(format!("dir/to-{n:05}")))?)
+            })?,
+            Self::Unlink => {
+                each(sizes.renamed_files, |n| Ok(fs::remove_file(root.join(format!("dir/{n:05}")))?))?
+            }
+        };
+        Ok(Done { ops, time: start.elapsed() })
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Read => "read",
+            Self::Read4 => "read, 4 files",
+            Self::Random => "random 128 KiB",
+            Self::FirstByte => "first byte",
+            Self::Write => "write + close",
+            Self::Create => "create 4 KiB",
+            Self::Cat => "cat 4 KiB",
+            Self::ListCold => "ls -lR, cold",
+            Self::ListWarm => "ls -lR, warm",
+            Self::StatWarm => "stat, warm",
+            Self::Rename => "rename",
+            Self::Unlink => "unlink",
+        })
+    }
+}
+
+fn each(count: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<u64> {
+    (0..count).try_for_each(&mut work)?;
+    Ok(count as u64)
+}
+
+fn read(path: &Path) -> Result<u64> {
+    let mut file = File::open(path)?;
+    let mut piece = vec![0; PIECE];
+    let mut total = 0;
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(total),
+            n => total += n as u64,
+        }
+    }
+}
+
+fn read_four(root: &Path) -> Result<u64> {
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|n| root.join(format!("four/{n}")))
+            .map(|path| scope.spawn(move || read(&path)))
+            .collect();
+        readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked")?).sum()
+    })
+}
+
+/// Distinct places of the big file, in no order.
+pub(crate) fn random_places(sizes: &Sizes) -> Vec<u64> {
+    let mut places: Vec<u64> = (0..sizes.big / RANDOM as u64).map(|n| n * RANDOM as u64).collect();
+    fastrand::Rng::with_seed(7).shuffle(&mut places);
+    places.truncate(sizes.random_reads);
+    places
+}
+
+fn random(path: &Path, sizes: &Sizes) -> Result<Done> {
+    let places = random_places(sizes);
+    let file = File::open(path)?;
+    fadvise(&file, 0, None, Advice::Random)?;
+    let mut piece = vec![0; RANDOM];
+    let start = Instant::now();
+    let mut ops = 0;
+    for place in places {
+        file.read_exact_at(&mut piece, place)?;
+        ops += 1;
+        if start.elapsed() > RANDOM_FOR {
+            break;
+        }
+    }
+    Ok(Done { ops, time: start.elapsed() })
+}
+
+fn first_bytes(root: &Path) -> Result<u64> {
+    each(4, |n| {
+        let mut piece = vec![0; FIRST];
+        Ok(File::open(root.join(format!("four/{n}")))?.read_exact(&mut piece)?)
+    })
+}
+
+fn write(path: &Path, len: u64) -> Result<u64> {
+    let piece = noise(PIECE);
+    let mut file = File::create(path)?;
+    for _ in 0..len / PIECE as u64 {
+        file.write_all(&piece)?;
+    }
+    // Closed here; whether it was stored is asked of the store afterwards.
+    drop(file);
+    Ok(len)
+}
+
+fn list(root: &Path) -> Result<()> {
+    let listed = Command::new("ls").arg("-lR").arg(root.join("tree")).stdout(Stdio::null()).status()?;
+    if listed.success() { Ok(()) } else { Err("ls failed".into()) }
+}

@@ -1,0 +1,230 @@
+//! What is measured: staithe, its peers, and the ceilings above them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+use staithe_testkit::{DaemonOptions, MountedDaemon, REGION, S3Server};
+use tempfile::TempDir;
+
+use crate::data::{self, SCRATCH, SHARED, Sizes};
+use crate::options::{Link, Options};
+use crate::process::{self, PeerMount};
+use crate::rows::{Done, Row};
+use crate::table::Figures;
+use crate::{Result, http};
+
+/// One of those that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Subject {
+    /// This workspace's mount
+    Staithe,
+    /// s3fs-fuse
+    S3fs,
+    /// rclone mount, which keeps nothing on disk
+    RcloneOff,
+    /// rclone mount with its full file cache
+    RcloneFull,
+    /// Ranged GETs over plain sockets: no client of an object store can be faster
+    Http,
+    /// A local file in the page cache
+    Local,
+}
+
+impl Subject {
+    /// All, in the order of the table.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Staithe, Self::S3fs, Self::RcloneOff, Self::RcloneFull, Self::Http, Self::Local];
+
+    /// Whether it is one of the mounts that staithe is compared with.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::S3fs | Self::RcloneOff | Self::RcloneFull)
+    }
+
+    /// Its program, if that is missing.
+    pub(crate) fn absent(self) -> Option<&'static str> {
+        let program = match self {
+            Self::S3fs => "s3fs",
+            Self::RcloneOff | Self::RcloneFull => "rclone",
+            Self::Staithe | Self::Http | Self::Local => return None,
+        };
+        (!process::is_installed(program)).then_some(program)
+    }
+
+    /// Whether the row makes sense for it.
+    pub(crate) fn can(self, row: Row) -> bool {
+        self != Self::Http || http::can(row)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Staithe => "staithe",
+            Self::S3fs => "s3fs",
+            Self::RcloneOff => "rclone off",
+            Self::RcloneFull => "rclone full",
+            Self::Http => "raw http",
+            Self::Local => "local file",
+        })
+    }
+}
+
+/// Where something is mounted, and by whom.
+enum Mounted {
+    Staithe(Box<MountedDaemon>),
+    Peer(PeerMount),
+    Local { path: PathBuf, _directory: TempDir },
+}
+
+impl Mounted {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Staithe(mount) => mount.path(),
+            Self::Peer(mount) => mount.path(),
+            Self::Local { path, .. } => path,
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Staithe(mount) => Some(mount.pid()),
+            Self::Peer(mount) => Some(mount.pid()),
+            Self::Local { .. } => None,
+        }
+    }
+}
+
+/// All that one measurement needs.
+pub(crate) struct Bench<'a> {
+    pub(crate) server: &'a S3Server,
+    pub(crate) binary: Option<&'a Path>,
+    pub(crate) options: &'a Options,
+    pub(crate) link: Link,
+    pub(crate) sizes: Sizes,
+}
+
+impl Bench<'_> {
+    /// Makes the server as near, or as far, as the link says.
+    pub(crate) fn set_link(&self, link: Link) {
+        self.server.modes().set_latency(link.latency());
+        self.server.modes().set_bandwidth(link.bandwidth());
+    }
+
+    /// Measures a row as often as was asked for; the round with the median time.
+    pub(crate) fn rounds(&self, row: Row, subject: Subject) -> Result<Figures> {
+        let rounds = (0..self.options.rounds.max(1)).map(|_| self.round(row, subject));
+        let mut rounds = rounds.collect::<Result<Vec<_>>>()?;
+        rounds.sort_by_key(|figures| figures.done.time_per_op());
+        Ok(rounds.swap_remove(rounds.len() / 2))
+    }
+
+    fn round(&self, row: Row, subject: Subject) -> Result<Figures> {
+        let bucket = if row.writes() { SCRATCH } else { SHARED };
+        if row.writes() {
+            data::prepare_scratch(self.server, row.prepared(&self.sizes))?;
+        }
+        if subject == Subject::Http {
+            let before = self.server.requests().tally();
+            let done = http::run(row, self.server.address(), bucket, &self.sizes)?;
+            let traffic = self.server.requests().tally().since(&before).total();
+            return Ok(Figures { done, traffic, cpu: None, peak_memory: None, is_stored: true });
+        }
+        let mounted = self.mount(subject, bucket, row)?;
+        row.warm_up(mounted.path())?;
+        let before = self.server.requests().tally();
+        let cpu_before = mounted.pid().map(process::cpu_seconds).transpose()?;
+        let done = row.run(mounted.path(), &self.sizes)?;
+        let cpu_after = mounted.pid().map(process::cpu_seconds).transpose()?;
+        let traffic = self.server.requests().tally().since(&before).total();
+        Ok(Figures {
+            is_stored: subject == Subject::Local || self.is_stored(row, &done),
+            done,
+            traffic,
+            cpu: cpu_after.zip(cpu_before).map(|(after, before)| after - before),
+            peak_memory: mounted.pid().map(process::peak_memory).transpose()?,
+        })
+    }
+
+    /// Whether the store has what the row has written, now that the last close has returned.
+    fn is_stored(&self, row: Row, done: &Done) -> bool {
+        let Some(store) = self.server.store(SCRATCH).filter(|_| row.writes()) else { return true };
+        match row {
+            // The directory's marker is an object, too.
+            Row::Create => store.object_count() as u64 > done.ops,
+            Row::Write => store.object_count() == 2,
+            Row::Unlink => store.object_count() == 1,
+            _ => true,
+        }
+    }
+
+    fn mount(&self, subject: Subject, bucket: &str, row: Row) -> Result<Mounted> {
+        if subject == Subject::Staithe {
+            return self.mount_staithe(bucket);
+        }
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("mnt");
+        std::fs::create_dir(&path)?;
+        let mut command = match subject {
+            Subject::S3fs => self.s3fs(bucket, &path, directory.path())?,
+            Subject::RcloneOff => self.rclone(bucket, &path, directory.path(), "off"),
+            Subject::RcloneFull => self.rclone(bucket, &path, directory.path(), "full"),
+            _ => {
+                data::copy_locally(self.server, bucket, &path, row.prefix())?;
+                return Ok(Mounted::Local { path, _directory: directory });
+            }
+        };
+        // Bundles and proxies that are meant for other servers.
+        for name in ["AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+            command.env_remove(name);
+        }
+        Ok(Mounted::Peer(PeerMount::start(command, path, directory)?))
+    }
+
+    fn mount_staithe(&self, bucket: &str) -> Result<Mounted> {
+        let binary = self.binary.ok_or("there is no binary of staithe")?;
+        let ttl = humantime::format_duration(self.options.ttl).to_string();
+        let daemon = DaemonOptions::new(binary, format!("s3://{bucket}"))
+            .args(["--log-level", "warn", "--metadata-ttl"].map(OsString::from))
+            .arg(ttl)
+            .args(&self.options.staithe_args)
+            .env(self.server.env());
+        Ok(Mounted::Staithe(Box::new(daemon.start()?)))
+    }
+
+    fn s3fs(&self, bucket: &str, path: &Path, directory: &Path) -> Result<Command> {
+        let cache = directory.join("tmp");
+        std::fs::create_dir(&cache)?;
+        let mut command = Command::new("s3fs");
+        command.arg(bucket).arg(path).arg("-f");
+        for option in [
+            format!("url={}", self.server.endpoint()),
+            format!("endpoint={REGION}"),
+            "use_path_request_style".to_owned(),
+            format!("stat_cache_expire={}", self.options.ttl.as_secs()),
+            format!("tmpdir={}", cache.display()),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        let keys = self.server.key_pair();
+        command.env("AWSACCESSKEYID", &keys.access_key).env("AWSSECRETACCESSKEY", &keys.secret_key);
+        Ok(command)
+    }
+
+    fn rclone(&self, bucket: &str, path: &Path, directory: &Path, mode: &str) -> Command {
+        let ttl = humantime::format_duration(self.options.ttl).to_string();
+        let keys = self.server.key_pair();
+        let mut command = Command::new("rclone");
+        command.arg("mount").arg(format!(":s3:{bucket}")).arg(path);
+        command.args(["--config", "/dev/null", "--vfs-cache-mode", mode]);
+        command.arg("--cache-dir").arg(directory.join("cache"));
+        command.args(["--dir-cache-time", &ttl, "--attr-timeout", &ttl, "--poll-interval", "0"]);
+        command.args(["--s3-provider", "Other", "--s3-region", REGION, "--s3-no-check-bucket"]);
+        command.args(["--s3-endpoint", &self.server.endpoint()]);
+        command.args(["--s3-access-key-id", &keys.access_key]);
+        command.args(["--s3-secret-access-key", &keys.secret_key]);
+        command
+    }
+}

@@ -1,0 +1,95 @@
+//! Reads: through the part queue, of what is still there, and from the staging file; beside the store's own get.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot run has nothing better to do")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures::StreamExt as _;
+use staithe_benches::{READ, WRITE, World};
+use staithe_fs::HandleId;
+use staithe_store::{GetRequest, Key, ObjectStore as _};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const BIG: usize = 64 * MIB;
+/// The largest range that the planner asks for.
+const RANGE: u64 = 8 << 20;
+
+fn sequential(c: &mut Criterion) {
+    let world = World::new().unwrap();
+    world.put("big", BIG).unwrap();
+    let mut group = c.benchmark_group("sequential read of 64 MiB");
+    group.throughput(Throughput::Bytes(BIG as u64));
+    for piece in [128 * KIB, MIB] {
+        let name = format!("filesystem, {} KiB a read", piece / KIB);
+        group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            b.iter(|| {
+                let handle = world.open("big", READ).unwrap();
+                assert_eq!(world.run(read_all(&world, handle, piece)), BIG as u64);
+                world.fs.release(handle);
+            });
+        });
+    }
+    group.bench_function("the store's get, 8 MiB a range", |b| b.iter(|| world.run(get_all(&world))));
+    group.finish();
+}
+
+async fn read_all(world: &World, handle: HandleId, piece: usize) -> u64 {
+    let mut at = 0;
+    loop {
+        match world.fs.read(handle, at, piece as u32).await.unwrap().len() {
+            0 => return at,
+            n => at += n as u64,
+        }
+    }
+}
+
+async fn get_all(world: &World) {
+    for at in (0..BIG as u64).step_by(RANGE as usize) {
+        let range = Some(at..(at + RANGE).min(BIG as u64));
+        let request = GetRequest { key: Key::new("big").unwrap(), range, version: None };
+        let mut body = world.bucket.get(request).await.unwrap().body;
+        while let Some(chunk) = body.next().await {
+            black_box(chunk.unwrap());
+        }
+    }
+}
+
+fn again(c: &mut Criterion) {
+    let world = World::new().unwrap();
+    world.put("big", BIG).unwrap();
+    let handle = world.open("big", READ).unwrap();
+    world.run(world.fs.read(handle, 0, MIB as u32)).unwrap();
+    let staged = world.run(async {
+        let (_, opened) = world
+            .fs
+            .create(staithe_fs::Ino::ROOT, "staged", 0o644, WRITE, staithe_benches::CALLER)
+            .await
+            .unwrap();
+        world.fs.write(opened.handle, 0, &vec![7; MIB]).unwrap();
+        opened.handle
+    });
+    let mut group = c.benchmark_group("read of what is here");
+    for len in [4 * KIB, 128 * KIB] {
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(format!("fetched before, {} KiB", len / KIB), |b| {
+            b.iter(|| black_box(world.run(world.fs.read(handle, 0, len as u32)).unwrap().len()));
+        });
+        group.bench_function(format!("staged, {} KiB", len / KIB), |b| {
+            b.iter(|| black_box(world.fs.try_read(staged, 0, len as u32).unwrap().unwrap().len()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3));
+    targets = sequential, again
+}
+criterion_main!(benches);
