@@ -39,7 +39,7 @@ pub(crate) enum Row {
     Write,
     /// Files of 4 KiB, one after another
     Create,
-    /// The same, read
+    /// A directory of them, read: its names, then each file
     Cat,
     /// `ls -lR` of a fresh mount
     ListCold,
@@ -145,10 +145,7 @@ impl Row {
                 let mut file = File::create(root.join(format!("dir/{n:05}")))?;
                 Ok(file.write_all(&noise(SMALL))?)
             })?,
-            Self::Cat => each(sizes.small_files, |n| {
-                let bytes = fs::read(root.join(format!("small/{n:05}")))?;
-                if bytes.len() == SMALL { Ok(()) } else { Err("a small file is short".into()) }
-            })?,
+            Self::Cat => cat(&root.join("small"), sizes.small_files)?,
             Self::ListCold | Self::ListWarm => {
                 list(root)?;
                 sizes.tree_files as u64
@@ -187,6 +184,19 @@ impl fmt::Display for Row {
 fn each(count: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<u64> {
     (0..count).try_for_each(&mut work)?;
     Ok(count as u64)
+}
+
+/// As `cat *` does: the names, in order, and then every file.
+fn cat(directory: &Path, expected: usize) -> Result<u64> {
+    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>();
+    let mut names = names?;
+    names.sort();
+    for name in &names {
+        if fs::read(name)?.len() != SMALL {
+            return Err("a small file is short".into());
+        }
+    }
+    if names.len() == expected { Ok(expected as u64) } else { Err("a small file is missing".into()) }
 }
 
 fn read(path: &Path) -> Result<u64> {
