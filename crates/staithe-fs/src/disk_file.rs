@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, pread, retry_on_intr};
 
 use crate::{FsError, Result};
 
@@ -91,8 +92,17 @@ impl DiskFile {
     /// # Errors
     /// `Io` if the file ends before, and the disk's.
     pub(crate) fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
-        let mut bytes = vec![0; len];
-        self.0.file.read_exact_at(&mut bytes, offset).map_err(|e| self.failed("read", e))?;
+        // Not zeroed first: every byte is written by the read.
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            match retry_on_intr(|| pread(&self.0.file, spare_capacity(&mut bytes), at)) {
+                Ok(0) => return Err(self.failed("read", io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Err(self.failed("read", error.into())),
+            }
+        }
+        bytes.truncate(len);
         Ok(bytes.into())
     }
 
