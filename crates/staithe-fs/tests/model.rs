@@ -420,8 +420,11 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool) {
     let mut run = Run { w, m: Model::default(), sees_remote };
     for (i, step) in steps.iter().enumerate() {
         eprintln!("{i}: {step:?}");
-        run.step(step).await;
-        run.check().await;
+        let both = async {
+            run.step(step).await;
+            run.check().await;
+        };
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("nothing waits for long");
     }
     while !run.m.open.is_empty() {
         run.store(0, true).await;
@@ -468,7 +471,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     // `PROPTEST_CASES` asks for more.
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64),
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
