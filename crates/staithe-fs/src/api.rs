@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::lend::LocalFile;
+
 /// An inode number (FUSE: nodeid). Never reused within the life of a [`Filesystem`](crate::Filesystem).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ino(pub u64);
@@ -134,7 +136,7 @@ pub struct OpenMode {
 }
 
 /// An opened file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Opened {
     /// Its handle.
     pub handle: HandleId,
@@ -142,6 +144,12 @@ pub struct Opened {
     pub keep_cache: bool,
     /// This handle neither made nor cut the file, nor can it write to it, so close need not flush.
     pub no_flush: bool,
+    /// A local file that holds all of its bytes: read that in place of this handle, or say
+    /// [`Filesystem::serve`](crate::Filesystem::serve). Every open handle of an inode has the same one, or none.
+    pub local: Option<LocalFile>,
+    /// With `local`: reads and writes of this handle must come here all the same; only its memory maps may be of the
+    /// local file.
+    pub direct: bool,
 }
 
 /// What a read delivers: slices in order, together at most what was asked, short only at the end of the file.

@@ -30,6 +30,15 @@ pub enum OnConflict {
     Overwrite,
 }
 
+/// A directory on the local disk that keeps what was fetched.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Created if missing, and locked.
+    pub dir: PathBuf,
+    /// The most that it may hold, in bytes; what was used least recently goes first.
+    pub size: u64,
+}
+
 /// Configuration of a [`Filesystem`](crate::Filesystem).
 #[derive(Debug, Clone)]
 pub struct FsConfig {
@@ -55,6 +64,8 @@ pub struct FsConfig {
     pub negative_ttl: Ttl,
     /// Staging files, journal; created if missing, and locked.
     pub state_dir: PathBuf,
+    /// Where fetched bytes are kept on the local disk. Default: nowhere.
+    pub cache: Option<CacheConfig>,
     /// Bytes that read-ahead and small bodies may hold, over all files. Default: 512 MiB.
     pub memory_limit: u64,
     /// How long one operation may take, waiting for the store included. Default: 60 s.
@@ -78,6 +89,7 @@ impl FsConfig {
             metadata_ttl: Ttl::For(Duration::from_secs(1)),
             negative_ttl: Ttl::For(Duration::from_secs(1)),
             state_dir: state_dir.into(),
+            cache: None,
             memory_limit: 512 << 20,
             op_deadline: Duration::from_mins(1),
             host: String::from("host"),

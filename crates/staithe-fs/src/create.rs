@@ -122,7 +122,7 @@ impl Filesystem {
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
         directory.touch(SystemTime::now());
-        let opened = self.open_handle(&inode, open, true);
+        let opened = self.open_handle(&inode, open, true, None);
         Ok((self.entry(&inode, self.ttl()), opened))
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,24 @@ use crate::{FsError, Result};
 /// An open file on a local disk; cheap to clone, all clones are the same file. [`Display`](fmt::Display) names it.
 #[derive(Debug, Clone)]
 pub(crate) struct DiskFile(Arc<Disk>);
+
+/// What a file looks like from outside: after a change of its bytes it is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    mtime: (i64, i64),
+    len: u64,
+}
+
+impl Stamp {
+    /// The look of an open file.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        Ok(Self { mtime: (meta.mtime(), meta.mtime_nsec()), len: meta.len() })
+    }
+}
 
 #[derive(Debug)]
 struct Disk {
@@ -63,6 +81,14 @@ impl DiskFile {
     /// The disk's.
     pub(crate) fn len(&self) -> Result<u64> {
         self.0.file.metadata().map(|meta| meta.len()).map_err(|e| self.failed("examine", e))
+    }
+
+    /// What a change would change.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn stamp(&self) -> Result<Stamp> {
+        Stamp::of(&self.0.file).map_err(|e| self.failed("examine", e))
     }
 
     /// Cuts or extends with zeros.

@@ -8,6 +8,7 @@ use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
 use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, Version};
 
 use crate::api::ReadData;
+use crate::cache::CachedFile;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
@@ -16,6 +17,19 @@ use crate::patience::Backoff;
 
 /// The largest object that is held until its checksum, which is for whole objects, has been seen to match.
 const CHECKED_WHOLE: u64 = 1 << 20;
+
+/// How much is read from the disk cache at once on its way into a queue, in bytes.
+const CACHED_AT_ONCE: u64 = 1 << 20;
+
+/// Where the body of one request goes.
+struct Destination<'a> {
+    fetch: &'a Fetch<Content, FsError>,
+    /// Where the request ends.
+    end: u64,
+    /// The inode's content that it is of.
+    content: u64,
+    cached: Option<&'a Arc<CachedFile>>,
+}
 
 /// The bytes of one version on their way to one reader.
 pub(crate) type Queue = PartQueue<Content, FsError>;
@@ -86,13 +100,28 @@ impl Filesystem {
         let mut backoff = Backoff::new(self.config.op_deadline);
         let mut at = fetch.range().start;
         while fetch.is_live() && at < fetch.range().end {
-            let (remote, content) = {
+            let (remote, content, cached) = {
                 let state = inode.state();
-                (state.remote.clone(), state.content)
+                (state.remote.clone(), state.content, state.cached_now())
             };
             let Some(remote) = remote else { break };
-            let error = match self.stream_into(inode, &remote, content, &fetch, &mut at).await {
-                Ok(()) => break,
+            let (end, is_cached) =
+                cached.as_ref().map_or((fetch.range().end, false), |c| c.run(at, fetch.range().end));
+            if is_cached {
+                let piece = at..end.min(at + CACHED_AT_ONCE);
+                if let Some(bytes) = self.read_cached(inode, piece.clone()).await {
+                    if fetch.push(at, &Content::Ours(content), bytes).is_err() {
+                        break;
+                    }
+                    at = piece.end;
+                }
+                // If it turned out to be damaged, it is not cached any more.
+                continue;
+            }
+            let to = Destination { fetch: &fetch, end, content, cached: cached.as_ref() };
+            let error = match self.stream_into(inode, &remote, &to, &mut at).await {
+                Ok(()) if at < end => break,
+                Ok(()) => continue,
                 Err(error) => error,
             };
             if let Err(error) = self.after_failure(inode, &remote, error, &mut backoff).await {
@@ -127,26 +156,28 @@ impl Filesystem {
         &self,
         inode: &Inode,
         remote: &Remote,
-        content: u64,
-        fetch: &Fetch<Content, FsError>,
+        to: &Destination<'_>,
         at: &mut u64,
     ) -> Result<()> {
-        let answer =
-            self.get_checked(remote, *at..fetch.range().end).await.map_err(|error| match error.kind() {
-                // Shorter than it was: another version, whatever the tag condition was worth.
-                ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
-                _ => error.into(),
-            })?;
+        let answer = self.get_checked(remote, *at..to.end).await.map_err(|error| match error.kind() {
+            // Shorter than it was: another version, whatever the tag condition was worth.
+            ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
+            _ => error.into(),
+        })?;
         learn_version(inode, &answer.meta.version);
         let found = answer.meta.version.etag;
         let version =
-            if found == remote.version.etag { Content::Ours(content) } else { Content::Foreign(found) };
+            if found == remote.version.etag { Content::Ours(to.content) } else { Content::Foreign(found) };
+        let cached = to.cached.filter(|_| matches!(version, Content::Ours(_)));
         let mut body = answer.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             let len = chunk.len() as u64;
-            if fetch.push(*at, &version, chunk).is_err() {
+            if to.fetch.push(*at, &version, chunk.clone()).is_err() {
                 return Ok(());
+            }
+            if let (Some(cache), Some(cached)) = (&self.cache, cached) {
+                cache.offer(cached, *at, chunk).await;
             }
             *at += len;
         }

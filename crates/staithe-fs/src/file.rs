@@ -1,7 +1,7 @@
 //! Open files: open, flush, fsync, release.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
+use crate::lend::{LocalFile, wait_for_return};
 
 /// How much of an object an open asks for before it answers, in bytes: what a first read takes.
 const FIRST_LOOK: u64 = 128 << 10;
@@ -39,7 +40,7 @@ impl Filesystem {
                 self.revalidate(&inode).await?;
             }
         }
-        let opened = self.open_handle(&inode, mode, mode.truncate);
+        let opened = self.open_with_cache(&inode, mode).await?;
         let ready =
             if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
         match ready {
@@ -51,9 +52,25 @@ impl Filesystem {
         }
     }
 
+    /// Makes a handle, with what the disk cache has of the file.
+    async fn open_with_cache(&self, inode: &Arc<Inode>, mode: OpenMode) -> Result<Opened> {
+        let cached = if mode.truncate { None } else { self.cached(inode).await };
+        let lendable = if mode.write { None } else { self.lendable(cached.as_ref()).await };
+        if mode.write || mode.truncate {
+            wait_for_return(inode).await;
+        }
+        self.open_lent(inode, mode, cached, lendable)
+    }
+
     /// Makes a handle; nothing is asked. `changes` says that to open the file is to change it: also a handle that
     /// only reads then has something to store.
-    pub(crate) fn open_handle(&self, inode: &Arc<Inode>, mode: OpenMode, changes: bool) -> Opened {
+    pub(crate) fn open_handle(
+        &self,
+        inode: &Arc<Inode>,
+        mode: OpenMode,
+        changes: bool,
+        local: Option<LocalFile>,
+    ) -> Opened {
         inode.opens.fetch_add(1, Ordering::AcqRel);
         if mode.write {
             inode.writers.fetch_add(1, Ordering::AcqRel);
@@ -64,31 +81,45 @@ impl Filesystem {
             read: mode.read || !mode.write,
             write: mode.write,
             flushes,
+            lent: AtomicBool::new(local.is_some()),
             queue: Mutex::new(None),
         };
         // Pages never outlive their version: another version is another inode.
-        Opened { handle: self.files.insert(handle), keep_cache: true, no_flush: !flushes }
+        Opened {
+            handle: self.files.insert(handle),
+            keep_cache: local.is_none(),
+            no_flush: !flushes,
+            direct: local.is_some() && flushes,
+            local,
+        }
     }
 
     async fn first_look(&self, inode: &Arc<Inode>, opened: &Opened) -> Result<()> {
         let now = Instant::now();
-        let size = {
+        let (size, body, cached, parent, is_settled) = {
             let state = inode.state();
             let here = state.staged.is_some() || state.body.is_some();
             let confirmed = state.was_read && self.is_fresh(state.validated, now);
-            if here || confirmed || state.size() == 0 {
-                if state.body.is_some() {
-                    self.reward(state.link.as_ref().map(|l| l.parent));
-                }
-                return Ok(());
-            }
-            state.size()
+            let is_settled = here || confirmed || state.size() == 0;
+            let parent = state.link.as_ref().map(|l| l.parent);
+            (state.size(), state.body.clone(), state.cached_now(), parent, is_settled)
         };
+        if is_settled {
+            if let Some(body) = body {
+                self.reward(parent);
+                self.keep_on_disk(cached, body).await;
+            }
+            return Ok(());
+        }
+        let beginning = size.min(FIRST_LOOK);
+        if cached.is_some_and(|cached| cached.run(0, beginning) == (beginning, true)) {
+            return self.revalidate(inode).await;
+        }
         let handle = self.files.get(opened.handle)?;
         if !handle.read {
             return Ok(());
         }
-        self.read_stored(&handle, 0, size.min(FIRST_LOOK)).await.map(drop)
+        self.read_stored(&handle, 0, beginning).await.map(drop)
     }
 
     /// A body that came along with its attributes was wanted: go on doing so in this directory.
@@ -105,6 +136,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
+        self.notice_mapped_writes(&handle.inode);
         if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
     }
 
@@ -114,6 +146,7 @@ impl Filesystem {
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
+        self.notice_mapped_writes(&handle.inode);
         self.commit_to_its_end(&handle.inode).await
     }
 
@@ -137,6 +170,7 @@ impl Filesystem {
     /// memory map written after close) is stored in the background.
     pub fn release(&self, handle: HandleId) {
         if let Some(inode) = self.close_handle(handle) {
+            self.notice_mapped_writes(&inode);
             if inode.state().is_local() {
                 if inode.writers.load(Ordering::Acquire) == 0 {
                     self.settle_later(&inode);
@@ -157,9 +191,15 @@ impl Filesystem {
         if handle.write {
             inode.writers.fetch_sub(1, Ordering::AcqRel);
         }
-        if inode.opens.fetch_sub(1, Ordering::AcqRel) == 1 && inode.kind == Kind::File {
-            inode.state().body = None;
+        let mut state = inode.state();
+        if handle.lent.load(Ordering::Acquire) {
+            state.return_lent();
         }
+        // While the state is locked: an open in between would lose what it has just been given.
+        if inode.opens.fetch_sub(1, Ordering::AcqRel) == 1 && inode.kind == Kind::File {
+            (state.body, state.cached) = (None, None);
+        }
+        drop(state);
         Some(inode.clone())
     }
 
@@ -192,7 +232,10 @@ impl Inode {
                 return !self.is_open();
             }
             let is_stored = !state.is_dirty() && state.remote.is_some();
-            is_stored && state.keepers == 0 && self.writers.load(Ordering::Acquire) == 0
+            is_stored
+                && state.keepers == 0
+                && state.lent.is_none()
+                && self.writers.load(Ordering::Acquire) == 0
         });
     }
 

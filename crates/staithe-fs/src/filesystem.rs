@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
+use crate::cache::{CacheStats, DiskCache};
 use crate::config::{AttributeSource, FsConfig, OnConflict};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
@@ -45,6 +46,10 @@ pub struct Filesystem {
     pub(crate) dirs: Handles<DirHandle>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) bodies: SmallBodies,
+    pub(crate) cache: Option<Arc<DiskCache>>,
+    pub(crate) may_lend: AtomicBool,
+    /// The store's URL, by which the disk cache tells volumes apart.
+    pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
     pub(crate) journal: Arc<Journal>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -53,6 +58,13 @@ pub struct Filesystem {
     draining: AtomicBool,
     tell: Mutex<Sender<Invalidation>>,
     told: Mutex<Option<Receiver<Invalidation>>>,
+}
+
+/// What a filesystem has on the local disk.
+struct Local {
+    state_dir: StateDir,
+    journal: Journal,
+    cache: Option<Arc<DiskCache>>,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -74,8 +86,10 @@ impl Filesystem {
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
         let state_dir = StateDir::open(&config.state_dir)?;
         store.probe().await?;
+        let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let journal = open_journal(state_dir.journal()).await?;
-        let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, state_dir, journal));
+        let local = Local { state_dir, journal, cache };
+        let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
         Ok(fs)
@@ -93,14 +107,9 @@ impl Filesystem {
         }
     }
 
-    fn assemble(
-        me: Weak<Self>,
-        store: Arc<dyn ObjectStore>,
-        config: FsConfig,
-        state_dir: StateDir,
-        journal: Journal,
-    ) -> Self {
+    fn assemble(me: Weak<Self>, store: Arc<dyn ObjectStore>, config: FsConfig, local: Local) -> Self {
         let (tell, told) = channel();
+        let volume = Arc::from(store.url());
         let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
         let now = SystemTime::now();
         let mut root =
@@ -116,8 +125,11 @@ impl Filesystem {
             dirs: Handles::default(),
             budget: Budget::new(config.memory_limit),
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
-            state_dir,
-            journal: Arc::new(journal),
+            cache: local.cache,
+            may_lend: AtomicBool::new(false),
+            volume,
+            state_dir: local.state_dir,
+            journal: Arc::new(local.journal),
             runtime: tokio::runtime::Handle::current(),
             upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             tasks: TaskTracker::new(),
@@ -143,6 +155,11 @@ impl Filesystem {
     /// The directory with staged bytes and the journal.
     pub fn state_dir(&self) -> &Path {
         self.state_dir.path()
+    }
+
+    /// What the disk cache holds; `None` without one.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
     }
 
     /// Capacity figures. An object store has no end: an exbibyte, all of it free.

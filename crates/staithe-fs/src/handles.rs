@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -20,6 +20,8 @@ pub(crate) struct FileHandle {
     pub(crate) write: bool,
     /// Something may have changed through it, if only by opening it: its close stores the file.
     pub(crate) flushes: bool,
+    /// A local file is read in our place: see [`lend`](crate::lend).
+    pub(crate) lent: AtomicBool,
     /// What is on its way for this reader; made at the first read that needs it.
     pub(crate) queue: Mutex<Option<Arc<Queue>>>,
 }
@@ -57,6 +59,11 @@ impl<T> Handles<T> {
             .get(&id)
             .cloned()
             .ok_or_else(|| FsError::new(FsErrorKind::BadHandle, format!("handle {} is not open", id.0)))
+    }
+
+    /// Everything that is open.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        self.open.read().values().cloned().collect()
     }
 
     pub(crate) fn remove(&self, id: HandleId) -> Option<Arc<T>> {

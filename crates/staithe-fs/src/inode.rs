@@ -13,7 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use staithe_store::{Key, Version};
 
 use crate::api::{Attr, Ino, Kind};
+use crate::cache::CachedFile;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::lend::Lent;
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::streaming::Streaming;
@@ -83,6 +85,10 @@ pub(crate) struct State {
     pub(crate) streaming: Option<Streaming>,
     /// All bytes of a small object, fetched with its attributes.
     pub(crate) body: Option<Bytes>,
+    /// What the disk cache has of the stored bytes, and of which content these are; while it is open.
+    pub(crate) cached: Option<(u64, Arc<CachedFile>)>,
+    /// The local file that its handles read in our place.
+    pub(crate) lent: Option<Lent>,
     /// Whether reads were delivered from this inode, so that the kernel may hold pages of it.
     pub(crate) was_read: bool,
     /// A lost race took its name: what is written to it now would go nowhere, so nothing is taken any more.
@@ -135,6 +141,8 @@ impl State {
             keepers: 0,
             streaming: None,
             body: None,
+            cached: None,
+            lent: None,
             was_read: false,
             lost: false,
             failure: None,

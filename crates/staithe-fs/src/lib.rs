@@ -13,12 +13,13 @@
 //! # Rooms
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
-//! `journal`, `recovery`: what outlives a run.
+//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`: fetched bytes on
+//! the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
 
 mod api;
 mod attributes;
 mod bodies;
+mod cache;
 mod commit;
 mod config;
 mod create;
@@ -33,10 +34,12 @@ mod inode;
 mod intent;
 mod journal;
 mod layout;
+mod lend;
 mod locks;
 mod lookup;
 mod metadata;
 mod names;
+mod owned_dir;
 mod patience;
 mod read;
 mod recovery;
@@ -56,7 +59,9 @@ pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
     Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
-pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
+pub use cache::CacheStats;
+pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
+pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};

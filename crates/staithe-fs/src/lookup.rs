@@ -209,9 +209,9 @@ impl Filesystem {
                 let marker = if meta.is_some() { Marker::Present } else { Marker::Missing };
                 Ok(Answer::Directory { marker, meta })
             }
-            Dent::File { size, .. } => {
+            Dent::File { size, etag, .. } => {
                 let key = self.key(path)?;
-                let object = if self.is_worth_a_body(dir, *size) {
+                let object = if !self.is_on_disk(&key, etag, *size) && self.is_worth_a_body(dir, *size) {
                     self.get_small(key).await?.map(|(meta, body)| (meta, Some(body)))
                 } else {
                     self.head(key).await?.map(|meta| (meta, None))

@@ -38,9 +38,18 @@ impl Filesystem {
             let here = staged.missing(offset..end).is_empty();
             return here.then(|| staged.read(offset, (end - offset) as usize).map(ReadData::from));
         }
-        let body = state.body.clone()?;
+        let bytes = match state.body.clone() {
+            Some(body) => body.slice(offset as usize..end as usize),
+            None => {
+                let cached = state.cached_now()?;
+                drop(state);
+                let bytes = cached.read(&(offset..end), false)?;
+                state = handle.inode.state();
+                bytes
+            }
+        };
         state.was_read = true;
-        Some(Ok(ReadData::from(body.slice(offset as usize..end as usize))))
+        Some(Ok(ReadData::from(bytes)))
     }
 
     /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
@@ -68,6 +77,8 @@ impl Filesystem {
             if is_staged {
                 let block = offset / BLOCK * BLOCK..end.next_multiple_of(BLOCK).min(size);
                 self.bring_in(&open.inode, block).await?;
+            } else if let Some(bytes) = self.read_cached(&open.inode, offset..end).await {
+                return Ok(ReadData::from(bytes));
             } else {
                 return self.read_stored(&open, offset, end - offset).await;
             }
@@ -81,9 +92,15 @@ impl Filesystem {
         }
         tracing::trace!(ino = inode.ino.0, "staging");
         let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
-        let staged = match &state.remote {
-            Some(remote) => Staged::over(&dir, &name, remote.size)?,
-            None => Staged::create(&dir, &name)?,
+        let staged = match (&state.remote, &state.lent) {
+            (Some(remote), Some(lent)) => {
+                // Its readers must see what is written: they read this very file.
+                let moved = lent.cached.give_up(&dir.join(&name));
+                moved.map_err(|e| FsError::local("taking a file out of the cache failed", e))?;
+                Staged::adopt(&dir, &name, remote.size)?
+            }
+            (Some(remote), None) => Staged::over(&dir, &name, remote.size)?,
+            (None, _) => Staged::create(&dir, &name)?,
         };
         state.staged = Some(staged);
         Ok(())
@@ -118,7 +135,17 @@ impl Filesystem {
             let Some(remote) = inode.state().remote.clone() else {
                 return Err(FsError::new(FsErrorKind::Stale, "the object behind this file is gone"));
             };
-            match self.pour(inode, &remote, at..piece.end).await {
+            let cached = inode.state().cached_now();
+            let (end, is_cached) = cached.map_or((piece.end, false), |c| c.run(at, piece.end));
+            if is_cached {
+                // If it turns out to be damaged, it is not cached any more.
+                if let Some(bytes) = self.read_cached(inode, at..end).await {
+                    self.fill(inode, &remote, at, &bytes)?;
+                    at = end;
+                }
+                continue;
+            }
+            match self.pour(inode, &remote, at..end).await {
                 Ok(end) => at = end,
                 Err((end, error)) => {
                     at = end;
@@ -140,11 +167,7 @@ impl Filesystem {
         let mut body = self.get_checked(remote, range.clone()).await.map_err(|e| (at, e.into()))?.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| (at, FsError::from(e)))?;
-            let mut state = inode.state();
-            let still_base = state.remote.as_ref().is_some_and(|r| r.version == remote.version);
-            if let (Some(staged), true) = (state.staged.as_mut(), still_base) {
-                staged.fill(at, &chunk).map_err(|e| (at, e))?;
-            }
+            self.fill(inode, remote, at, &chunk).map_err(|e| (at, e))?;
             at += chunk.len() as u64;
         }
         if at < range.end {
@@ -153,6 +176,16 @@ impl Filesystem {
             return Err((at, short.into()));
         }
         Ok(range.end)
+    }
+
+    /// Takes bytes of the object that is still the base into the staging file.
+    fn fill(&self, inode: &Inode, base: &Remote, at: u64, bytes: &[u8]) -> Result<()> {
+        let mut state = inode.state();
+        let still_base = state.remote.as_ref().is_some_and(|r| r.version == base.version);
+        match state.staged.as_mut() {
+            Some(staged) if still_base => staged.fill(at, bytes),
+            _ => Ok(()),
+        }
     }
 
     /// After a failed fetch: waits before another try, or says that there is none.

@@ -138,6 +138,7 @@ impl Filesystem {
     /// entry in the journal, and stored by the next mount.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let until = tokio::time::Instant::now() + deadline;
+        self.files.all().iter().for_each(|open| self.notice_mapped_writes(&open.inode));
         let dirty = self.inodes.dirty();
         let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
         let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
@@ -147,6 +148,11 @@ impl Filesystem {
         self.tasks.close();
         if tokio::time::timeout_at(until, self.tasks.wait()).await.is_err() {
             tracing::warn!("background work was still under way at the deadline");
+        }
+        if let Some(cache) = &self.cache
+            && tokio::time::timeout_at(until, cache.settle()).await.is_err()
+        {
+            tracing::info!("the disk cache lacks the last bytes that were fetched");
         }
         let mut report = DrainReport::default();
         for inode in self.inodes.dirty() {

@@ -25,7 +25,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rangemap::RangeSet;
 
-use crate::disk_file::DiskFile;
+use crate::disk_file::{DiskFile, Stamp};
 use crate::{FsError, FsErrorKind, Result};
 
 /// The largest size of a file: what `off_t` can say.
@@ -45,6 +45,8 @@ pub(crate) struct Staged {
     dirty: RangeSet<u64>,
     generation: u64,
     since: Option<Since>,
+    /// Others may write to the file too, through a memory map: what it looked like when that was last taken in.
+    shared: Option<Stamp>,
 }
 
 /// What a later start must know to go on with a staged file.
@@ -100,7 +102,52 @@ impl Staged {
             dirty: RangeSet::new(),
             generation: 0,
             since: None,
+            shared: None,
         })
+    }
+
+    /// A file that is there, and holds all `base_size` bytes of its base.
+    ///
+    /// # Errors
+    /// The local disk's.
+    pub(crate) fn adopt(dir: &Path, name: &str, base_size: u64) -> Result<Self> {
+        let disk = DiskFile::open(dir, name)?;
+        disk.set_len(base_size)?;
+        let mut present = RangeSet::new();
+        insert(&mut present, 0..base_size);
+        Ok(Self {
+            disk,
+            size: base_size,
+            base_size: Some(base_size),
+            base_limit: base_size,
+            present,
+            dirty: RangeSet::new(),
+            generation: 0,
+            since: None,
+            shared: None,
+        })
+    }
+
+    /// From now on others may write to the file too, where it is present: see
+    /// [`take_in_mapped_writes`](Self::take_in_mapped_writes).
+    pub(crate) fn share(&mut self) {
+        if self.shared.is_none() {
+            self.shared = self.disk.stamp().ok();
+        }
+    }
+
+    /// If a shared file has changed since this was last asked, by whomever, all of it counts as changed: which pages
+    /// of a memory map were written to, nobody says. False if nothing has changed, or it is not shared.
+    pub(crate) fn take_in_mapped_writes(&mut self) -> bool {
+        let Some(before) = self.shared else { return false };
+        // One that cannot be examined may have changed.
+        let now = self.disk.stamp().ok();
+        if now == Some(before) || self.size == 0 {
+            return false;
+        }
+        self.shared = now.or(self.shared);
+        self.changed(0..self.size);
+        true
     }
 
     /// Goes on with the file that an earlier process left, as `state` describes it.
@@ -123,6 +170,7 @@ impl Staged {
             dirty: state.dirty.clone(),
             generation: 0,
             since: None,
+            shared: None,
         };
         remove(&mut staged.dirty, size..u64::MAX);
         staged.present = staged.dirty.clone();

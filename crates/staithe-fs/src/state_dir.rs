@@ -7,25 +7,17 @@
 //! journal/   what a later start has to finish
 //! ```
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
-use crate::{FsError, FsErrorKind, Result};
-
-/// The layout that this version writes, and the newest that it reads.
-const FORMAT: u32 = 1;
+use crate::Result;
+use crate::owned_dir::OwnedDir;
 
 /// An open state directory, locked against other processes until it is dropped.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    /// The lock lives as long as this descriptor.
-    _lock: File,
+    _owned: OwnedDir,
 }
 
 impl StateDir {
@@ -35,13 +27,8 @@ impl StateDir {
     /// `Invalid` if another process holds it, or a newer version wrote it; `NoSpace` and `Io` as the disk answers.
     /// Nothing in it is changed then.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        create_dir(path)?;
-        let lock = lock(path)?;
-        check_format(path)?;
-        for dir in ["staging", "journal"] {
-            create_dir(&path.join(dir))?;
-        }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let owned = OwnedDir::open("state directory", path, &["staging", "journal"])?;
+        Ok(Self { path: path.to_owned(), _owned: owned })
     }
 
     /// The directory itself.
@@ -64,87 +51,16 @@ impl StateDir {
         self.path.join("journal")
     }
 
+    /// Whether a file can move from `other` to the staging directory without being copied.
+    pub(crate) fn is_on_one_file_system_with(&self, other: &Path) -> bool {
+        let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
+        device(&self.staging()).is_some_and(|ours| device(other) == Some(ours))
+    }
+
     /// A name for a staging file that no other has or had, across restarts too (a random UUID).
     pub(crate) fn new_staging_name() -> String {
         uuid::Uuid::new_v4().simple().to_string()
     }
-}
-
-/// Takes the lock and leaves our process id in its file.
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join("lock");
-    let failed = |error| failed("lock", dir, error);
-    let options =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut file = options.map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(in_use(dir, &mut file)),
-        Err(error) => return Err(failed(error.into())),
-    }
-    let pid = format!("{}\n", std::process::id());
-    // Written before it is cut to length: who reads in between sees a process id at its start.
-    file.rewind().and_then(|()| file.write_all(pid.as_bytes())).map_err(failed)?;
-    file.set_len(pid.len() as u64).map_err(failed)?;
-    Ok(file)
-}
-
-fn in_use(dir: &Path, lock: &mut File) -> FsError {
-    let mut text = String::new();
-    let pid = match lock.take(32).read_to_string(&mut text) {
-        Ok(_) => text.lines().next().and_then(|line| line.parse::<u32>().ok()),
-        Err(_) => None,
-    };
-    let holder = pid.map_or_else(|| String::from("another process"), |pid| format!("process {pid}"));
-    let dir = dir.display();
-    let sentence =
-        format!("the state directory {dir} is in use by {holder}: unmount that first, or use another");
-    FsError::new(FsErrorKind::Invalid, sentence)
-}
-
-/// Refuses a layout that this version does not know; marks a new directory with ours.
-fn check_format(dir: &Path) -> Result<()> {
-    let path = dir.join("format");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return write_format(dir, &path),
-        Err(error) => return Err(failed("read the format of", dir, error)),
-    };
-    let dir = dir.display();
-    match text.trim().parse::<u32>() {
-        Ok(FORMAT) => Ok(()),
-        Ok(other) => {
-            let sentence = format!(
-                "the state directory {dir} has format {other} and this version knows {FORMAT}: \
-                 use the version that wrote it, or another directory"
-            );
-            Err(FsError::new(FsErrorKind::Invalid, sentence))
-        }
-        Err(_) => {
-            let sentence =
-                format!("the state directory {dir} has an unreadable format file: use another directory");
-            Err(FsError::new(FsErrorKind::Io, sentence))
-        }
-    }
-}
-
-/// Whole or not at all: a torn file would lock the user out of what the directory holds.
-fn write_format(dir: &Path, path: &Path) -> Result<()> {
-    let fresh = dir.join("format.new");
-    let written = File::create(&fresh)
-        .and_then(|mut file| file.write_all(format!("{FORMAT}\n").as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .and_then(|()| File::open(dir)?.sync_all());
-    written.map_err(|error| failed("write to", dir, error))
-}
-
-fn create_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed("create", path, error))
-}
-
-fn failed(what: &str, path: &Path, error: io::Error) -> FsError {
-    let sentence = format!("could not {what} the state directory {}: {error}", path.display());
-    FsError::local(&sentence, error)
 }
 
 #[cfg(test)]
@@ -152,6 +68,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::FsErrorKind;
 
     #[test]
     fn it_is_created_for_its_owner_only() {
@@ -207,11 +124,5 @@ mod tests {
             assert_eq!(refused.kind(), FsErrorKind::Io);
             assert!(refused.to_string().starts_with("could not create the state directory"), "{refused}");
         }
-    }
-
-    #[test]
-    fn a_full_disk_is_told_apart() {
-        let full = failed("write to", Path::new("/state"), Errno::NOSPC.into());
-        assert_eq!(full.kind(), FsErrorKind::NoSpace);
     }
 }

@@ -65,7 +65,7 @@ impl Filesystem {
     pub(crate) fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
         let mut state = inode.state();
         refuse_replaced(&state)?;
-        if size == 0 && state.staged.is_none() {
+        if size == 0 && state.staged.is_none() && state.lent.is_none() {
             // Nothing of the stored object will show: no need to know it.
             let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
             state.staged = Some(Staged::create(&dir, &name)?);

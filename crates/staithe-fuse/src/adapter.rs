@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, FileHandle, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    BsdFileFlags, FileHandle, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use staithe_fs::{Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Result, SetAttr};
+use staithe_fs::{Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Opened, Result, SetAttr};
 
 use crate::directory::{self, Batch};
 use crate::dispatch::{Deadline, Dispatcher, Reply};
 use crate::flags;
 use crate::kernel::Line;
+use crate::passthrough::Passthrough;
 use crate::privileges;
 use crate::send;
 use crate::subject::Subject;
@@ -32,6 +33,9 @@ const MAX_BACKGROUND: u16 = 64;
 /// Background requests from which the kernel holds back.
 const CONGESTION_THRESHOLD: u16 = 48;
 
+/// How deep file systems may be stacked on one another for passthrough: this one on one that is on a disk.
+const STACK_DEPTH: u32 = 1;
+
 /// Serves one mount.
 #[derive(Debug)]
 pub(crate) struct Adapter {
@@ -40,6 +44,7 @@ pub(crate) struct Adapter {
     pub(crate) line: Arc<Line>,
     pub(crate) batch: Arc<Batch>,
     pub(crate) batch_plus: Arc<Batch>,
+    pub(crate) passthrough: Arc<Passthrough>,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -63,6 +68,16 @@ impl Adapter {
         None
     }
 
+    /// Lets the kernel read cached files by itself, where it can. A backing file may not lie on a stacked file system.
+    fn ask_for_passthrough(&self, config: &mut KernelConfig) {
+        let has = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(STACK_DEPTH).is_ok();
+        self.fs.lend_local_files(has);
+        if !has {
+            tracing::info!("the kernel has no passthrough: cached files are served by this process");
+        }
+    }
+
     pub(crate) fn later<R: Reply, T: Send + 'static>(
         &self,
         subject: Subject<'_>,
@@ -80,6 +95,9 @@ impl fuser::Filesystem for Adapter {
             if config.add_capabilities(wanted).is_err() {
                 tracing::debug!(?wanted, "the kernel does not have this; going on without");
             }
+        }
+        if self.fs.can_lend() {
+            self.ask_for_passthrough(config);
         }
         // Each setter answers with the nearest value that would be taken.
         let _ = config.set_max_write(MAX_WRITE).or_else(|nearest| config.set_max_write(nearest));
@@ -237,7 +255,9 @@ impl fuser::Filesystem for Adapter {
             }
             Ok(opened)
         };
-        self.later(Subject::inode("open", ino.0), reply, future, send::opened);
+        let (passthrough, fs) = (Arc::clone(&self.passthrough), Arc::clone(&self.fs));
+        let send = move |reply, opened: Opened| passthrough.opened(&fs, reply, ino, &opened);
+        self.later(Subject::inode("open", ino.0), reply, future, send);
     }
 
     fn create(
@@ -254,7 +274,10 @@ impl fuser::Filesystem for Adapter {
         let (fs, name, caller) = (Arc::clone(&self.fs), name.to_owned(), caller(request));
         let (mode, open) = ((mode & 0o7777) as u16, flags::open_mode(OpenFlags(flags)));
         let future = async move { fs.create(Ino(parent.0), &name, mode, open, caller).await };
-        self.later(subject, reply, future, send::created);
+        let (passthrough, fs) = (Arc::clone(&self.passthrough), Arc::clone(&self.fs));
+        let send =
+            move |reply, (entry, opened): (_, Opened)| passthrough.created(&fs, reply, &entry, &opened);
+        self.later(subject, reply, future, send);
     }
 
     fn read(
@@ -330,6 +353,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let work = || {
+            self.passthrough.released(Ino(ino.0), HandleId(handle.0));
             self.fs.release(HandleId(handle.0));
             Ok(())
         };

@@ -39,6 +39,7 @@ pub(crate) fn opened(opened: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
     flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
     flags
 }
 
@@ -134,10 +135,13 @@ mod tests {
 
     #[test]
     fn open_answers() {
-        let answer = |keep_cache, no_flush| opened(&Opened { handle: HandleId(1), keep_cache, no_flush });
-        assert_eq!(answer(false, false), FopenFlags::empty());
-        assert_eq!(answer(true, false), FopenFlags::FOPEN_KEEP_CACHE);
-        assert_eq!(answer(false, true), FopenFlags::FOPEN_NOFLUSH);
+        let answer = |keep_cache, no_flush, direct| {
+            opened(&Opened { handle: HandleId(1), keep_cache, no_flush, local: None, direct })
+        };
+        assert_eq!(answer(false, false, false), FopenFlags::empty());
+        assert_eq!(answer(true, false, false), FopenFlags::FOPEN_KEEP_CACHE);
+        assert_eq!(answer(false, true, false), FopenFlags::FOPEN_NOFLUSH);
+        assert_eq!(answer(false, false, true), FopenFlags::FOPEN_DIRECT_IO);
     }
 
     #[test]

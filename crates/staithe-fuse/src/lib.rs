@@ -41,6 +41,7 @@ mod mount;
 mod mountpoint;
 mod mounts;
 mod notify;
+mod passthrough;
 mod privileges;
 mod send;
 mod subject;

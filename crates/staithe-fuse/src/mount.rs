@@ -68,6 +68,7 @@ impl FuseMount {
             line: Arc::clone(&line),
             batch: Arc::default(),
             batch_plus: Arc::default(),
+            passthrough: Arc::default(),
         };
         let fuse = device::mount(&mountpoint, config)?;
         let started = start(adapter, fuse, &line, config, &mountpoint).and_then(|(session, minor)| {

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use fuser::{
-    FileHandle, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyXattr,
+    FileHandle, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr,
 };
-use staithe_fs::{Attributes, Entry, FsStats, HandleId, Lookup, Opened, ReadData};
+use staithe_fs::{Attributes, Entry, FsStats, HandleId, Lookup, ReadData};
 
-use crate::attributes::{absent, common_ttl, file_attr, ttl};
+use crate::attributes::{absent, file_attr, ttl};
 use crate::errno::{Address, BUFFER_TOO_SMALL, errno};
-use crate::flags;
 
 /// Inode numbers are never reused, so there is one generation.
 pub(crate) const GENERATION: Generation = Generation(0);
@@ -40,17 +38,8 @@ pub(crate) fn attributes(reply: ReplyAttr, attributes: Attributes) {
     reply.attr(&ttl(attributes.ttl), &file_attr(&attributes.attr));
 }
 
-pub(crate) fn opened(reply: ReplyOpen, opened: Opened) {
-    reply.opened(FileHandle(opened.handle.0), flags::opened(&opened));
-}
-
 pub(crate) fn opened_directory(reply: ReplyOpen, handle: HandleId) {
     reply.opened(FileHandle(handle.0), fuser::FopenFlags::empty());
-}
-
-pub(crate) fn created(reply: ReplyCreate, (entry, opened): (Entry, Opened)) {
-    let handle = FileHandle(opened.handle.0);
-    reply.created(&common_ttl(&entry), &file_attr(&entry.attr), GENERATION, handle, flags::opened(&opened));
 }
 
 /// A reply takes one slice: data in several is joined, which is rare (a read across two parts).

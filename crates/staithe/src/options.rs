@@ -83,6 +83,8 @@ pub(crate) struct MountOptions {
     #[command(flatten)]
     pub(crate) access: AccessOptions,
     #[command(flatten)]
+    pub(crate) cache: CacheOptions,
+    #[command(flatten)]
     pub(crate) limits: LimitOptions,
     /// Where a close returns: when the store has the file, or when the local journal does
     #[arg(long, value_name = "MODE", default_value = "through")]
@@ -154,6 +156,16 @@ pub(crate) struct AccessOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CacheOptions {
+    /// Keep what was fetched in this directory on the local disk, across restarts [default: nowhere]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// The most that it may hold; what was used least recently goes first [default: 10GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LimitOptions {
     /// For how long names and attributes are believed: a duration, 0 or forever
     #[arg(long, value_name = "DUR", default_value = "1s")]
@@ -176,10 +188,6 @@ pub(crate) struct LimitOptions {
 #[derive(Debug, Args)]
 pub(crate) struct NotYet {
     #[arg(long, hide = true)]
-    cache_dir: Option<OsString>,
-    #[arg(long, hide = true)]
-    cache_size: Option<OsString>,
-    #[arg(long, hide = true)]
     on_volume_gone: Option<OsString>,
     #[arg(long, hide = true)]
     snapshot: Option<OsString>,
@@ -193,8 +201,6 @@ impl NotYet {
     /// The first one that was given.
     pub(crate) fn first(&self) -> Option<&'static str> {
         [
-            ("--cache-dir", &self.cache_dir),
-            ("--cache-size", &self.cache_size),
             ("--on-volume-gone", &self.on_volume_gone),
             ("--snapshot", &self.snapshot),
             ("--audit-log", &self.audit_log),

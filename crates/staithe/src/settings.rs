@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use rustix::process::{getegid, geteuid};
-use staithe_fs::{AttributeSource, FsConfig, OnConflict, Ttl};
+use staithe_fs::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
 use staithe_fuse::FuseConfig;
 
 use crate::failure::Failure;
 use crate::options::{
-    AccessOptions, AttributesFrom, Conflict, LimitOptions, LogFormat, LogLevel, MountOptions, StoreOptions,
-    WriteMode,
+    AccessOptions, AttributesFrom, CacheOptions, Conflict, LimitOptions, LogFormat, LogLevel, MountOptions,
+    StoreOptions, WriteMode,
 };
 use crate::places;
 use crate::source::Source;
@@ -20,6 +20,11 @@ use crate::source::Source;
 const GRACE: Duration = Duration::from_secs(5);
 /// Below this, not even one part of an upload fits.
 const LEAST_MEMORY: u64 = 32 << 20;
+
+/// What the disk cache may hold unless something else is asked for.
+const CACHE_SIZE: u64 = 10 << 30;
+/// Below this, nothing of use fits.
+const LEAST_CACHE: u64 = 1 << 20;
 
 /// All that a mount needs to know.
 #[derive(Debug)]
@@ -61,13 +66,17 @@ impl Settings {
             Some(dir) => places::full_path(dir),
             None => places::state_dir(&default_home()?, &options.source, &mountpoint),
         };
+        let cache = cache(&options.cache, &mountpoint)?;
         let (limits, drain_deadline) = Limits::check(&options.limits)?;
         let mut fuse = FuseConfig::new(mountpoint, &options.source);
         fuse.allow_other = options.access.allow_other;
         fuse.read_only = options.access.read_only;
         fuse.deadline = limits.op_deadline.saturating_add(GRACE);
         Ok(Self {
-            fs: filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?,
+            fs: FsConfig {
+                cache,
+                ..filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?
+            },
             fuse,
             name: options.source,
             source,
@@ -102,6 +111,26 @@ pub(crate) fn check_store(source: &Source, options: &StoreOptions) -> Result<(),
         Some((name, _)) => Err(Failure::usage(format!("{name} is only for sources that begin with s3://"))),
         None => Ok(()),
     }
+}
+
+/// Where fetched bytes are kept, if anywhere.
+fn cache(options: &CacheOptions, mountpoint: &Path) -> Result<Option<CacheConfig>, Failure> {
+    let Some(dir) = &options.cache_dir else {
+        return match options.cache_size {
+            Some(_) => Err(Failure::usage("--cache-size needs a directory: name one with --cache-dir")),
+            None => Ok(None),
+        };
+    };
+    let dir = places::full_path(dir);
+    if dir.starts_with(mountpoint) {
+        let (dir, mountpoint) = (dir.display(), mountpoint.display());
+        return Err(Failure::usage(format!("--cache-dir {dir} lies in the mount point {mountpoint}")));
+    }
+    let size = options.cache_size.as_deref().map_or(Ok(CACHE_SIZE), |text| size("--cache-size", text))?;
+    if size < LEAST_CACHE {
+        return Err(Failure::usage("--cache-size must be at least 1MiB"));
+    }
+    Ok(Some(CacheConfig { dir, size }))
 }
 
 struct Limits {

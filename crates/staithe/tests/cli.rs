@@ -75,8 +75,6 @@ fn help_and_version_are_answers() {
 fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
     let bench = Bench::new();
     let options = [
-        ["--cache-dir", "/c"],
-        ["--cache-size", "1GiB"],
         ["--on-volume-gone", "unmount"],
         ["--snapshot", "f"],
         ["--audit-log", "syslog"],
@@ -94,7 +92,7 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
     assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
-    for hidden in ["--cache-dir", "--metrics", "--detached", "  verify", "  status"] {
+    for hidden in ["--metrics", "--detached", "  verify", "  status"] {
         assert!(!help.contains(hidden), "{hidden}");
     }
 }

@@ -1,0 +1,242 @@
+//! What is known of a cached file's blocks: which are there, what their checksums are, what was seen to be right.
+//! Pure: no file is touched here.
+//!
+//! A record on disk is eight bytes a block, all zero while the block is absent: the CRC32C of the block's bytes, and
+//! the CRC32C of that and the block's number, so that neither a torn write nor a foreign file passes for a record.
+//! CRC32C (Castagnoli): RFC 3720, appendix B.4.
+
+use std::ops::Range;
+
+use crc_fast::crc32_iscsi;
+use rangemap::RangeSet;
+
+/// Length of a block in bytes; the last one of a file may be shorter.
+pub(super) const BLOCK: u64 = 128 << 10;
+/// Length of a record in bytes.
+pub(super) const RECORD: usize = 8;
+
+/// How a block stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not here, or not all of it.
+    Absent,
+    /// An earlier process says that it is here.
+    Claimed,
+    /// Written, or seen to be right, by this process.
+    Trusted,
+}
+
+/// The blocks of one file.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    size: u64,
+    sums: Vec<u32>,
+    standing: Vec<Standing>,
+    absent: usize,
+    claimed: usize,
+    /// Bytes of absent blocks that are in the file already.
+    partial: RangeSet<u64>,
+}
+
+impl Blocks {
+    /// None are here.
+    pub(super) fn new(size: u64) -> Self {
+        let count = size.div_ceil(BLOCK) as usize;
+        Self {
+            size,
+            sums: vec![0; count],
+            standing: vec![Standing::Absent; count],
+            absent: count,
+            claimed: 0,
+            partial: RangeSet::new(),
+        }
+    }
+
+    /// How many there are, present or not.
+    pub(super) fn count(&self) -> usize {
+        self.standing.len()
+    }
+
+    /// Where a block lies in the file.
+    pub(super) fn range(&self, index: usize) -> Range<u64> {
+        let start = index as u64 * BLOCK;
+        start..(start + BLOCK).min(self.size)
+    }
+
+    /// The blocks that a range touches.
+    pub(super) fn touching(&self, range: &Range<u64>) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        (range.start / BLOCK) as usize..(range.end.div_ceil(BLOCK) as usize).min(self.count())
+    }
+
+    /// Changes how a block stands.
+    pub(super) fn set(&mut self, index: usize, sum: u32, standing: Standing) {
+        let before = std::mem::replace(&mut self.standing[index], standing);
+        self.absent -= usize::from(before == Standing::Absent);
+        self.absent += usize::from(standing == Standing::Absent);
+        self.claimed -= usize::from(before == Standing::Claimed);
+        self.claimed += usize::from(standing == Standing::Claimed);
+        self.sums[index] = sum;
+    }
+
+    /// Trusts no block any more that is here.
+    pub(super) fn distrust(&mut self) {
+        for standing in self.standing.iter_mut().filter(|s| **s == Standing::Trusted) {
+            *standing = Standing::Claimed;
+            self.claimed += 1;
+        }
+    }
+
+    /// Whether every block is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.absent == 0
+    }
+
+    /// Whether every block is here and was seen to be right.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.absent == 0 && self.claimed == 0
+    }
+
+    /// Bytes that were not seen to be right, at most.
+    pub(super) fn claimed_bytes(&self) -> u64 {
+        self.claimed as u64 * BLOCK
+    }
+
+    /// Bytes that are here in whole blocks.
+    pub(super) fn bytes(&self) -> u64 {
+        (0..self.count())
+            .filter(|n| self.standing[*n] != Standing::Absent)
+            .map(|n| length(&self.range(n)))
+            .sum()
+    }
+
+    /// The checksums of the blocks that a range touches; `None` if one of them is absent.
+    pub(super) fn sums(&self, range: &Range<u64>) -> Option<(Range<usize>, Vec<u32>)> {
+        let touched = self.touching(range);
+        let here = self.standing[touched.clone()].iter().all(|s| *s != Standing::Absent);
+        here.then(|| (touched.clone(), self.sums[touched].to_vec()))
+    }
+
+    /// What begins at `at` and ends by `end`, alike throughout: its end, and whether it is here.
+    pub(super) fn run(&self, at: u64, end: u64) -> (u64, bool) {
+        let end = end.min(self.size);
+        let touched = self.touching(&(at..end));
+        let Some(first) = touched.clone().next() else { return (end, false) };
+        let here = self.standing[first] != Standing::Absent;
+        let other = touched.into_iter().find(|n| (self.standing[*n] != Standing::Absent) != here);
+        (other.map_or(end, |n| self.range(n).start), here)
+    }
+
+    /// The stretches of `range` that are neither in whole blocks nor noted as written.
+    pub(super) fn wanted(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let touched = self.touching(range);
+        let absent = touched.filter(|n| self.standing[*n] == Standing::Absent);
+        let within = |block: Range<u64>| block.start.max(range.start)..block.end.min(range.end);
+        absent.flat_map(|n| self.partial.gaps(&within(self.range(n))).collect::<Vec<_>>()).collect()
+    }
+
+    /// Notes bytes of absent blocks as written; the blocks that are complete now, though not yet present.
+    pub(super) fn wrote(&mut self, range: Range<u64>) -> Vec<usize> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        self.partial.insert(range.clone());
+        let touched = self.touching(&range);
+        let is_complete = |n: &usize| {
+            self.standing[*n] == Standing::Absent && self.partial.gaps(&self.range(*n)).next().is_none()
+        };
+        let complete: Vec<_> = touched.filter(is_complete).collect();
+        for index in &complete {
+            let block = self.range(*index);
+            self.partial.remove(block);
+        }
+        complete
+    }
+}
+
+/// The checksum of a block.
+pub(super) fn sum(bytes: &[u8]) -> u32 {
+    crc32_iscsi(bytes)
+}
+
+/// A record, as it lies on disk.
+pub(super) fn encode(index: usize, sum: u32) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    record[..4].copy_from_slice(&sum.to_le_bytes());
+    record[4..].copy_from_slice(&seal(index, sum).to_le_bytes());
+    record
+}
+
+/// The checksum in a record; `None` for one that is empty, torn or not of this block.
+pub(super) fn decode(index: usize, record: [u8; RECORD]) -> Option<u32> {
+    let [a, b, c, d, e, f, g, h] = record;
+    let (sum, sealed) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+    (record != [0; RECORD] && sealed == seal(index, sum)).then_some(sum)
+}
+
+fn seal(index: usize, sum: u32) -> u32 {
+    let mut sealed = [0; 12];
+    sealed[..8].copy_from_slice(&(index as u64).to_le_bytes());
+    sealed[8..].copy_from_slice(&sum.to_le_bytes());
+    crc32_iscsi(&sealed)
+}
+
+/// The length of a range.
+pub(super) fn length(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_complete_when_its_last_byte_is() {
+        let mut blocks = Blocks::new(3 * BLOCK + 10);
+        assert_eq!(blocks.count(), 4);
+        assert_eq!(blocks.wrote(100..BLOCK + 5), Vec::<usize>::new());
+        assert_eq!(blocks.wanted(&(0..BLOCK + 10)), [0..100, BLOCK + 5..BLOCK + 10]);
+        assert_eq!(blocks.wrote(0..100), [0]);
+        blocks.set(0, 7, Standing::Trusted);
+        assert_eq!(blocks.wanted(&(0..BLOCK)), []);
+        assert_eq!(blocks.wrote(3 * BLOCK..3 * BLOCK + 10), [3], "the last one is short");
+        assert_eq!(blocks.wrote(BLOCK + 5..3 * BLOCK), [1, 2]);
+        for n in 1..4 {
+            blocks.set(n, 0, Standing::Claimed);
+        }
+        assert!(blocks.is_whole() && !blocks.is_trusted());
+        assert_eq!(blocks.bytes(), 3 * BLOCK + 10);
+        blocks.set(2, 0, Standing::Absent);
+        assert!(!blocks.is_whole());
+        assert_eq!(blocks.wanted(&(0..4 * BLOCK)), [2 * BLOCK..3 * BLOCK]);
+    }
+
+    #[test]
+    fn runs_are_alike_throughout() {
+        let mut blocks = Blocks::new(4 * BLOCK);
+        blocks.set(1, 0, Standing::Trusted);
+        blocks.set(2, 0, Standing::Claimed);
+        assert_eq!(blocks.run(5, 4 * BLOCK), (BLOCK, false));
+        assert_eq!(blocks.run(BLOCK + 5, 4 * BLOCK), (3 * BLOCK, true));
+        assert_eq!(blocks.run(BLOCK + 5, BLOCK + 9), (BLOCK + 9, true));
+        assert_eq!(blocks.run(3 * BLOCK, u64::MAX), (4 * BLOCK, false));
+        assert!(blocks.sums(&(BLOCK..3 * BLOCK)).is_some());
+        assert!(blocks.sums(&(0..2 * BLOCK)).is_none());
+    }
+
+    #[test]
+    fn a_record_is_of_its_block_only() {
+        let record = encode(5, 0xdead_beef);
+        assert_eq!(decode(5, record), Some(0xdead_beef));
+        assert_eq!(decode(6, record), None);
+        assert_eq!(decode(5, [0; RECORD]), None);
+        for byte in 0..RECORD {
+            let mut torn = record;
+            torn[byte] ^= 1;
+            assert_eq!(decode(5, torn), None, "byte {byte}");
+        }
+        assert_eq!(sum(b"123456789"), 0xe306_9283, "the check value of CRC-32/ISCSI");
+    }
+}

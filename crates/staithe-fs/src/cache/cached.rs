@@ -1,0 +1,295 @@
+//! One version of one object on the local disk, as far as it is there.
+//!
+//! Invariants:
+//! 1. Bytes are handed on only from blocks whose checksum was computed from bytes that the store had sent and that
+//!    were checked, and has just been seen to match: a damaged or cut file costs a request, never a wrong byte.
+//! 2. What is handed to a kernel as a whole ([`CachedFile::whole`]) was read and checked in this process, and has not
+//!    been changed since, as far as its length and modification time tell.
+//! 3. One that was given up or removed is never written to or read again by the cache.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use staithe_store::ETag;
+
+use super::DiskCache;
+use super::blocks::{Blocks, Standing, length, sum};
+use super::files::{Files, Paths};
+use super::identity::{Identity, Name};
+use crate::disk_file::Stamp;
+
+/// How much is read at once to check it, in bytes.
+const CHECKED_AT_ONCE: u64 = 4 << 20;
+
+/// A version of an object on the local disk.
+#[derive(Debug)]
+pub(crate) struct CachedFile {
+    identity: Identity,
+    name: Name,
+    paths: Paths,
+    cache: Weak<DiskCache>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    blocks: Blocks,
+    files: Option<Arc<Files>>,
+    is_loaded: bool,
+    is_gone: bool,
+    /// What the bytes looked like when they were last trusted.
+    stamp: Option<Stamp>,
+}
+
+/// Whether a file can be handed on as a whole.
+#[derive(Debug)]
+pub(crate) enum Whole {
+    /// Every byte is here and was checked.
+    Yes(Arc<File>),
+    /// Not every byte is here.
+    No,
+    /// Every byte seems to be here, and checking them takes too long to wait for.
+    Unchecked,
+}
+
+impl CachedFile {
+    pub(super) fn new(cache: &Arc<DiskCache>, identity: Identity, name: Name, paths: Paths) -> Arc<Self> {
+        let blocks = Blocks::new(identity.size);
+        let inner = Inner { blocks, files: None, is_loaded: false, is_gone: false, stamp: None };
+        Arc::new(Self { identity, name, paths, cache: Arc::downgrade(cache), inner: Mutex::new(inner) })
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.identity.size
+    }
+
+    /// Whether this is the version with this tag.
+    pub(crate) fn is_of(&self, etag: &ETag, size: u64) -> bool {
+        self.identity.etag == *etag && self.identity.size == size
+    }
+
+    /// Takes in what an earlier process left. Blocks on the disk the first time. What cannot be read is as good as
+    /// absent.
+    pub(super) fn load(&self) {
+        let mut inner = self.inner.lock();
+        if std::mem::replace(&mut inner.is_loaded, true) || inner.is_gone {
+            return;
+        }
+        match Files::open(&self.paths, &self.identity, inner.blocks.count()) {
+            Ok(Some((files, records))) => {
+                for (index, record) in records.into_iter().enumerate() {
+                    if let Some(sum) = record {
+                        inner.blocks.set(index, sum, Standing::Claimed);
+                    }
+                }
+                inner.files = Some(Arc::new(files));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(file = %self.paths.map.display(), %error, "not readable; not used"),
+        }
+        let bytes = inner.blocks.bytes();
+        drop(inner);
+        if let Some(cache) = self.cache.upgrade() {
+            cache.count(self.name, bytes);
+        }
+    }
+
+    /// Bytes of `range` that are here, checked; `None` if not all are, or if the disk would have to be waited for and
+    /// it may not.
+    pub(crate) fn read(&self, range: &Range<u64>, may_wait: bool) -> Option<Bytes> {
+        let (files, touched, sums, span) = {
+            let inner = self.inner.lock();
+            let files = inner.files.clone().filter(|_| !inner.is_gone)?;
+            let (touched, sums) = inner.blocks.sums(range)?;
+            let span = inner.blocks.range(touched.start).start..inner.blocks.range(touched.end - 1).end;
+            (files, touched, sums, span)
+        };
+        let bytes = match files.read(&span, may_wait) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) if !may_wait => {
+                tracing::trace!(%error, "asking again where it may wait");
+                return None;
+            }
+            Err(error) => {
+                touched.for_each(|index| self.lose(&files, index, &error.to_string()));
+                return None;
+            }
+        };
+        let mut is_right = true;
+        for (index, expected) in touched.zip(sums) {
+            let block = self.inner.lock().blocks.range(index);
+            let block = (block.start - span.start) as usize..(block.end - span.start) as usize;
+            if sum(&bytes[block]) != expected {
+                is_right = false;
+                self.lose(&files, index, "its checksum is wrong");
+            }
+        }
+        let within = (range.start - span.start) as usize..(range.end - span.start) as usize;
+        is_right.then(|| bytes.slice(within))
+    }
+
+    /// What begins at `at` and ends by `end`, alike throughout: its end, and whether it is here.
+    pub(crate) fn run(&self, at: u64, end: u64) -> (u64, bool) {
+        let inner = self.inner.lock();
+        if inner.is_gone { (end, false) } else { inner.blocks.run(at, end) }
+    }
+
+    /// Whether every byte is here, checked or not.
+    pub(crate) fn is_whole(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.is_gone && inner.blocks.is_whole()
+    }
+
+    /// The file, if every byte is here and right. Reads up to `most` bytes to find out. Blocks on the disk.
+    pub(crate) fn whole(&self, most: u64) -> Whole {
+        let (files, claimed) = {
+            let mut inner = self.inner.lock();
+            if inner.is_gone || !inner.blocks.is_whole() {
+                return Whole::No;
+            }
+            let Some(files) = inner.files.clone() else { return Whole::No };
+            if inner.stamp.is_none() || inner.stamp != files.stamp().ok() {
+                inner.blocks.distrust();
+            }
+            (files, inner.blocks.claimed_bytes())
+        };
+        if claimed == 0 {
+            return Whole::Yes(files.data.clone());
+        }
+        if claimed > most {
+            return Whole::Unchecked;
+        }
+        if self.check(&files) { Whole::Yes(files.data.clone()) } else { Whole::No }
+    }
+
+    /// Reads every block and looks whether it is right.
+    fn check(&self, files: &Files) -> bool {
+        let Ok(stamp) = files.stamp() else { return false };
+        let mut at = 0;
+        while at < self.size() {
+            let end = (at + CHECKED_AT_ONCE).min(self.size());
+            if self.read(&(at..end), true).is_none() {
+                return false;
+            }
+            at = end;
+        }
+        let mut inner = self.inner.lock();
+        for index in 0..inner.blocks.count() {
+            if let Some((_, sums)) = inner.blocks.sums(&inner.blocks.range(index)) {
+                inner.blocks.set(index, sums[0], Standing::Trusted);
+            }
+        }
+        inner.stamp = Some(stamp);
+        inner.blocks.is_trusted() && !inner.is_gone
+    }
+
+    /// Takes in bytes at `at`, which were checked, where they are still missing. Only one thread at a time may do so.
+    /// False if there is no room for them. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The disk's; what was taken in until then counts.
+    pub(super) fn fill(&self, cache: &DiskCache, at: u64, bytes: &Bytes) -> io::Result<bool> {
+        self.load();
+        let range = at..at + bytes.len() as u64;
+        let wanted = {
+            let inner = self.inner.lock();
+            if inner.is_gone {
+                return Ok(false);
+            }
+            inner.blocks.wanted(&range)
+        };
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        if !cache.reserve(self.name, wanted.iter().map(length).sum()) {
+            return Ok(false);
+        }
+        let files = self.files()?;
+        for gap in wanted {
+            let piece = &bytes[(gap.start - at) as usize..(gap.end - at) as usize];
+            std::os::unix::fs::FileExt::write_all_at(&*files.data, piece, gap.start)?;
+            let complete = self.inner.lock().blocks.wrote(gap);
+            for index in complete {
+                self.vouch(&files, index, at, bytes)?;
+            }
+        }
+        let stamp = files.stamp()?;
+        self.inner.lock().stamp = Some(stamp);
+        Ok(true)
+    }
+
+    /// The files, made if there are none.
+    fn files(&self) -> io::Result<Arc<Files>> {
+        let mut inner = self.inner.lock();
+        if let Some(files) = &inner.files {
+            return Ok(files.clone());
+        }
+        let files = Arc::new(Files::create(&self.paths, &self.identity)?);
+        inner.files = Some(files.clone());
+        Ok(files)
+    }
+
+    /// Writes the record of a block that is complete, preferably from the `bytes` at `at` that completed it.
+    fn vouch(&self, files: &Files, index: usize, at: u64, bytes: &Bytes) -> io::Result<()> {
+        let block = self.inner.lock().blocks.range(index);
+        let within = block.start >= at && block.end <= at + bytes.len() as u64;
+        let sum = if within {
+            sum(&bytes[(block.start - at) as usize..(block.end - at) as usize])
+        } else {
+            sum(&files.read(&block, true)?)
+        };
+        files.record(index, sum)?;
+        self.inner.lock().blocks.set(index, sum, Standing::Trusted);
+        Ok(())
+    }
+
+    /// A block turned out to be damaged: it is absent from now on.
+    fn lose(&self, files: &Files, index: usize, why: &str) {
+        tracing::warn!(file = %self.paths.data.display(), block = index, why, "damaged in the cache; fetched again");
+        if let Err(error) = files.erase(index) {
+            tracing::warn!(file = %self.paths.map.display(), %error, "not writable");
+        }
+        let bytes = {
+            let mut inner = self.inner.lock();
+            inner.blocks.set(index, 0, Standing::Absent);
+            inner.blocks.bytes()
+        };
+        if let Some(cache) = self.cache.upgrade() {
+            cache.lost_block();
+            cache.count(self.name, bytes);
+        }
+    }
+
+    /// Moves the bytes out of the cache, to `target`. Who has the file open goes on using it; for the cache it is gone.
+    ///
+    /// # Errors
+    /// The disk's (another file system, say); then it is gone all the same, and nothing is at `target`.
+    pub(crate) fn give_up(&self, target: &Path) -> io::Result<()> {
+        self.inner.lock().is_gone = true;
+        if let Some(cache) = self.cache.upgrade() {
+            cache.forget(self.name);
+        }
+        let moved =
+            std::fs::remove_file(&self.paths.map).and_then(|()| std::fs::rename(&self.paths.data, target));
+        if moved.is_err() {
+            self.paths.remove()?;
+        }
+        moved
+    }
+}
+
+impl Drop for CachedFile {
+    fn drop(&mut self) {
+        let is_empty = !self.inner.get_mut().is_gone && self.inner.get_mut().files.is_none();
+        if let (true, Some(cache)) = (is_empty, self.cache.upgrade()) {
+            cache.forget_empty(self.name);
+        }
+    }
+}

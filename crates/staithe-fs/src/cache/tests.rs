@@ -1,0 +1,203 @@
+//! The cache on a real disk, without a filesystem above it.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use staithe_store::{ETag, Key};
+
+use super::blocks::BLOCK;
+use super::*;
+
+fn identity(key: &str, size: u64) -> Identity {
+    Identity { volume: "memory://".into(), key: Key::new(key).unwrap(), etag: ETag::new("\"e\""), size }
+}
+
+fn bytes(len: usize, seed: u8) -> Bytes {
+    (0..len).map(|n| (n / 7) as u8 ^ seed).collect()
+}
+
+async fn put(cache: &Arc<DiskCache>, key: &str, content: &Bytes) -> Arc<CachedFile> {
+    let file = cache.obtain(identity(key, content.len() as u64)).await.unwrap();
+    cache.insist(&file, 0, content.clone()).await;
+    cache.settle().await;
+    file
+}
+
+fn open(dir: &tempfile::TempDir, size: u64) -> Arc<DiskCache> {
+    DiskCache::open(&CacheConfig { dir: dir.path().to_owned(), size }).unwrap()
+}
+
+#[tokio::test]
+async fn a_version_comes_in_by_pieces_and_goes_out_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, 1 << 30);
+    let content = bytes(3 * BLOCK as usize + 100, 1);
+    let file = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
+    assert!(!file.is_whole() && file.read(&(0..10), true).is_none());
+    // Out of order, overlapping, not along the blocks.
+    for range in [250_000..content.len(), 0..100_000, 90_000..260_000] {
+        cache.insist(&file, range.start as u64, content.slice(range)).await;
+    }
+    cache.settle().await;
+    assert!(file.is_whole());
+    assert_eq!(file.read(&(5..content.len() as u64 - 5), true).unwrap(), content.slice(5..content.len() - 5));
+    assert!(matches!(file.whole(0), Whole::Yes(_)), "written by us, so known to be right");
+    assert_eq!(cache.stats().used, content.len() as u64);
+    let same = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
+    assert!(Arc::ptr_eq(&file, &same));
+    drop((file, same, cache));
+
+    let cache = open(&dir, 1 << 30);
+    let file = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
+    assert!(file.is_whole());
+    assert!(matches!(file.whole(0), Whole::Unchecked), "another process wrote it");
+    assert!(matches!(file.whole(u64::MAX), Whole::Yes(_)));
+    assert!(matches!(file.whole(0), Whole::Yes(_)));
+}
+
+#[tokio::test]
+async fn a_file_changed_behind_our_back_is_not_handed_on() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, 1 << 30);
+    let content = bytes(2 * BLOCK as usize, 2);
+    let file = put(&cache, "k", &content).await;
+    let Whole::Yes(lent) = file.whole(0) else { panic!("not whole") };
+    lent.write_all_at(b"damage", BLOCK + 9).unwrap();
+    lent.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert!(matches!(file.whole(0), Whole::Unchecked));
+    assert!(matches!(file.whole(u64::MAX), Whole::No));
+    assert_eq!(file.run(0, 2 * BLOCK), (BLOCK, true));
+    assert_eq!(cache.stats().damaged, 1);
+    assert_eq!(file.read(&(0..BLOCK), true).unwrap(), content.slice(..BLOCK as usize));
+    cache.insist(&file, 0, content.clone()).await;
+    cache.settle().await;
+    assert!(matches!(file.whole(u64::MAX), Whole::Yes(_)), "it heals");
+}
+
+#[tokio::test]
+async fn what_is_open_is_not_evicted_and_what_does_not_fit_is_not_taken_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, 3 * BLOCK);
+    let content = bytes(BLOCK as usize, 3);
+    let held = put(&cache, "held", &content).await;
+    for n in 0..10 {
+        drop(put(&cache, &format!("f{n}"), &content).await);
+    }
+    assert!(held.is_whole() && cache.stats().used <= 3 * BLOCK);
+    assert_eq!(cache.stats().evicted, 8);
+    let large = put(&cache, "large", &bytes(5 * BLOCK as usize, 4)).await;
+    assert!(!large.is_whole() && cache.stats().used <= 3 * BLOCK);
+    drop((held, large));
+    assert!(cache.obtain(identity("f9", BLOCK)).await.is_some());
+}
+
+#[tokio::test]
+async fn one_that_is_given_up_moves_and_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, 1 << 30);
+    let content = bytes(BLOCK as usize + 1, 5);
+    let file = put(&cache, "k", &content).await;
+    let target = dir.path().join("elsewhere");
+    file.give_up(&target).unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), content);
+    assert!(!file.is_whole() && file.read(&(0..1), true).is_none());
+    assert_eq!(cache.stats().used, 0);
+    // Later bytes for it go nowhere, and not into the file that is somebody else's now.
+    cache.insist(&file, 0, bytes(BLOCK as usize + 1, 6)).await;
+    cache.settle().await;
+    assert_eq!(std::fs::read(&target).unwrap(), content);
+    let again = cache.obtain(identity("k", BLOCK + 1)).await.unwrap();
+    assert!(!again.is_whole());
+}
+
+#[tokio::test]
+async fn what_lies_about_is_cleared_and_what_is_not_ours_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir, 1 << 30));
+    let sub = dir.path().join("objects/ab");
+    std::fs::create_dir_all(&sub).unwrap();
+    let (orphan, foreign) = (sub.join(format!("{:032x}.data", 0xab_u128 << 120)), sub.join("notes.txt"));
+    std::fs::write(&orphan, "half").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
+    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
+    std::fs::write(&foreign, "mine").unwrap();
+    assert!(survey(&dir.path().join("objects")).is_empty());
+    assert!(!orphan.exists() && foreign.exists());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Fill { file: usize, at: u64, len: u64 },
+    Read { file: usize, at: u64, len: u64 },
+    Damage { file: usize, at: u64 },
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let place = || (0..3_usize, 0..5 * BLOCK, 1..3 * BLOCK);
+    let step = prop_oneof![
+        4 => place().prop_map(|(file, at, len)| Step::Fill { file, at, len }),
+        4 => place().prop_map(|(file, at, len)| Step::Read { file, at, len }),
+        1 => place().prop_map(|(file, at, _)| Step::Damage { file, at }),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever happens to the files, a read gives the right bytes or none; and as long as nothing is damaged or
+    /// evicted, those that were completed.
+    #[test]
+    fn never_a_wrong_byte(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let contents: Vec<_> = (0..3).map(|n| bytes(4 * BLOCK as usize + 1000 * n, n as u8)).collect();
+            let mut cache = open(&dir, 9 * BLOCK);
+            let mut files: BTreeMap<usize, Arc<CachedFile>> = BTreeMap::new();
+            for step in steps {
+                let (Step::Fill { file, .. } | Step::Read { file, .. } | Step::Damage { file, .. }) = step else {
+                    files.clear();
+                    cache.settle().await;
+                    drop(cache);
+                    cache = open(&dir, 9 * BLOCK);
+                    continue;
+                };
+                let content = &contents[file];
+                let size = content.len() as u64;
+                if !files.contains_key(&file)
+                    && let Some(opened) = cache.obtain(identity(&format!("k{file}"), size)).await
+                {
+                    files.insert(file, opened);
+                }
+                let Some(cached) = files.get(&file) else { continue };
+                match step {
+                    Step::Fill { at, len, .. } => {
+                        let (at, end) = (at.min(size), (at + len).min(size));
+                        cache.insist(cached, at, content.slice(at as usize..end as usize)).await;
+                        cache.settle().await;
+                    }
+                    Step::Read { at, len, .. } => {
+                        let (at, end) = (at.min(size - 1), (at + len).min(size));
+                        if let Some(read) = cached.read(&(at..end), true).filter(|_| at < end) {
+                            prop_assert_eq!(read, content.slice(at as usize..end as usize));
+                        }
+                    }
+                    Step::Damage { at, .. } => {
+                        use std::os::unix::fs::FileExt as _;
+                        let path = Paths::of(&cache.objects, identity(&format!("k{file}"), size).name()).data;
+                        if let Ok(file) = std::fs::File::options().write(true).open(path) {
+                            file.write_all_at(b"damage", at.min(size - 6)).unwrap();
+                        }
+                    }
+                    Step::Reopen => {}
+                }
+                prop_assert!(cache.stats().used <= 9 * BLOCK);
+            }
+            Ok(())
+        })?;
+    }
+}

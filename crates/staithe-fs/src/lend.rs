@@ -1,0 +1,222 @@
+//! Bytes on the local disk, lent: while a version is wholly in the disk cache, and nobody writes to the file, a kernel
+//! may read the cached file in our place (FUSE: passthrough).
+//!
+//! Invariants:
+//! 1. A file is lent to all of its handles or to none: a kernel does not mix the two.
+//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too, but its reads
+//!    and writes come to us all the same ([`Opened::direct`]).
+//! 3. Who writes to a lent file writes to that very file, so that its readers see it: the cache gives it up, and it
+//!    becomes the staging file, for as long as it is lent.
+//! 4. A writer's memory map of a lent file is the kernel's own, and its stores are not told to us. So, once a writer
+//!    has it, a lent file that changed in any way counts as changed throughout.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use staithe_store::{ETag, Key};
+
+use crate::api::{HandleId, OpenMode, Opened};
+use crate::cache::{CachedFile, Identity, Whole};
+use crate::error::Result;
+use crate::filesystem::Filesystem;
+use crate::inode::{Inode, State};
+
+/// What an open waits for to be checked, in bytes; more is checked in the background, for the next open.
+const CHECKED_BY_OPEN: u64 = 256 << 20;
+
+/// A file on the local disk that holds all bytes of an open file, in their places.
+#[derive(Debug, Clone)]
+pub struct LocalFile(Arc<File>);
+
+impl AsFd for LocalFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A lent file, and by how many handles it is held.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) file: LocalFile,
+    pub(crate) cached: Arc<CachedFile>,
+    pub(crate) handles: u32,
+}
+
+impl Filesystem {
+    /// Whether files that are wholly in the disk cache may be lent: whoever opens them is then given them in
+    /// [`Opened::local`]. Off until this says otherwise.
+    pub fn lend_local_files(&self, may: bool) {
+        self.may_lend.store(may && self.can_lend(), Ordering::Release);
+    }
+
+    /// Whether there is a disk cache whose files could be lent. A file that is written to while it is lent moves from
+    /// the cache to the staging directory, so on a mount that writes both must be on one file system.
+    pub fn can_lend(&self) -> bool {
+        self.cache.as_ref().is_some_and(|cache| {
+            self.config.read_only || self.state_dir.is_on_one_file_system_with(cache.objects())
+        })
+    }
+
+    /// What the disk cache has of the inode's stored bytes; `None` without a cache, or without such bytes.
+    pub(crate) async fn cached(&self, inode: &Inode) -> Option<Arc<CachedFile>> {
+        let cache = self.cache.as_ref()?;
+        let (content, remote) = {
+            let state = inode.state();
+            if let Some(cached) = state.cached_now() {
+                return Some(cached);
+            }
+            (state.content, state.remote.clone().filter(|r| r.size > 0)?)
+        };
+        let identity = Identity {
+            volume: self.volume.clone(),
+            key: remote.key,
+            etag: remote.version.etag,
+            size: remote.size,
+        };
+        let cached = cache.obtain(identity).await?;
+        let is_current = inode.state().content == content;
+        is_current.then_some(cached)
+    }
+
+    /// Bytes of `range` from the disk cache, in a thread that may block; `None` if it does not have them all.
+    pub(crate) async fn read_cached(&self, inode: &Inode, range: Range<u64>) -> Option<Bytes> {
+        let cached = inode.state().cached_now()?;
+        if cached.run(range.start, range.end) != (range.end, true) {
+            return None;
+        }
+        let reading = tokio::task::spawn_blocking(move || cached.read(&range, true));
+        let bytes = reading.await.ok().flatten();
+        inode.state().was_read |= bytes.is_some();
+        bytes
+    }
+
+    /// Puts the whole of a small object into the disk cache.
+    pub(crate) async fn keep_on_disk(&self, cached: Option<Arc<CachedFile>>, body: Bytes) {
+        if let (Some(cache), Some(cached)) = (&self.cache, cached)
+            && !cached.is_whole()
+        {
+            cache.offer(&cached, 0, body).await;
+        }
+    }
+
+    /// Whether the disk cache has something of a version, as far as memory knows.
+    pub(crate) fn is_on_disk(&self, key: &Key, etag: &ETag, size: u64) -> bool {
+        self.cache.as_ref().is_some_and(|cache| {
+            let (volume, key, etag) = (self.volume.clone(), key.clone(), etag.clone());
+            cache.has_some_of(&Identity { volume, key, etag, size })
+        })
+    }
+
+    /// Whether the disk cache has all of the inode's bytes, seen to be right: then the file to lend.
+    pub(crate) async fn lendable(
+        &self,
+        cached: Option<&Arc<CachedFile>>,
+    ) -> Option<(LocalFile, Arc<CachedFile>)> {
+        let cached = cached.filter(|c| self.may_lend.load(Ordering::Acquire) && c.is_whole())?;
+        let mut whole = cached.whole(0);
+        if matches!(whole, Whole::Unchecked) {
+            let checking = cached.clone();
+            let checked = tokio::task::spawn_blocking(move || checking.whole(CHECKED_BY_OPEN));
+            whole = checked.await.unwrap_or(Whole::No);
+        }
+        match whole {
+            Whole::Yes(file) => Some((LocalFile(file), cached.clone())),
+            Whole::No => None,
+            Whole::Unchecked => {
+                let checking = cached.clone();
+                self.runtime.spawn_blocking(move || checking.whole(u64::MAX));
+                None
+            }
+        }
+    }
+
+    /// Makes a handle of an inode, lent or not, as its other handles are.
+    ///
+    /// # Errors
+    /// The local disk's, if a lent file could not become the staging file.
+    pub(crate) fn open_lent(
+        &self,
+        inode: &Arc<Inode>,
+        mode: OpenMode,
+        cached: Option<Arc<CachedFile>>,
+        lendable: Option<(LocalFile, Arc<CachedFile>)>,
+    ) -> Result<Opened> {
+        let writes = mode.write || mode.truncate;
+        let mut state = inode.state();
+        if let Some(cached) = cached.filter(|cached| state.is_stored_as(cached)) {
+            state.cached = Some((state.content, cached));
+        }
+        let is_free = inode.opens.load(Ordering::Acquire) == 0 && state.staged.is_none() && !writes;
+        if let (true, None, Some((file, cached))) = (is_free, &state.lent, lendable)
+            && state.cached_now().is_some_and(|now| Arc::ptr_eq(&now, &cached))
+        {
+            state.lent = Some(Lent { file, cached, handles: 0 });
+        }
+        if state.lent.is_some() && writes {
+            self.stage(inode, &mut state)?;
+            if let Some(staged) = state.staged.as_mut() {
+                staged.share();
+            }
+        }
+        let local = state.lent.as_mut().map(|lent| {
+            lent.handles += 1;
+            lent.file.clone()
+        });
+        // Counted while the state is locked: who comes next sees what this handle is.
+        Ok(self.open_handle(inode, mode, mode.truncate, local))
+    }
+
+    /// The adapter could not lend the file: the handle's reads are served here after all. Only for one whose file is
+    /// not held by another handle that it was lent to.
+    pub fn serve(&self, handle: HandleId) {
+        let Ok(handle) = self.files.get(handle) else { return };
+        if handle.lent.swap(false, Ordering::AcqRel) {
+            handle.inode.state().return_lent();
+        }
+    }
+
+    /// Notes what was written to a shared staging file behind our back.
+    pub(crate) fn notice_mapped_writes(&self, inode: &Inode) {
+        let mut state = inode.state();
+        if state.staged.as_mut().is_some_and(crate::staging::Staged::take_in_mapped_writes) {
+            state.touch_bytes(SystemTime::now());
+        }
+    }
+}
+
+/// Gives a lent file that was just closed a moment to come back: a kernel tells of it after close(2) has returned, and
+/// to write to a lent file is dearer.
+pub(crate) async fn wait_for_return(inode: &Inode) {
+    for millis in [0, 1, 2, 4] {
+        if inode.state().lent.is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+}
+
+impl State {
+    /// Whether a file of the disk cache is of the bytes as they are stored now.
+    fn is_stored_as(&self, cached: &CachedFile) -> bool {
+        self.remote.as_ref().is_some_and(|remote| cached.is_of(&remote.version.etag, remote.size))
+    }
+
+    /// The disk cache's file of the bytes as they are stored now.
+    pub(crate) fn cached_now(&self) -> Option<Arc<CachedFile>> {
+        self.cached.as_ref().filter(|(content, _)| *content == self.content).map(|(_, file)| file.clone())
+    }
+
+    /// One handle less holds the lent file.
+    pub(crate) fn return_lent(&mut self) {
+        let Some(lent) = self.lent.as_mut() else { return };
+        lent.handles = lent.handles.saturating_sub(1);
+        if lent.handles == 0 {
+            self.lent = None;
+        }
+    }
+}

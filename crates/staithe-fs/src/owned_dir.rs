@@ -1,0 +1,139 @@
+//! A directory of ours on the local disk: made for its owner only, locked against other processes, of a known format.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::{FsError, FsErrorKind, Result};
+
+/// The layout that this version writes, and the newest that it reads, in every such directory.
+const FORMAT: u32 = 1;
+
+/// An open directory of ours, locked until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OwnedDir {
+    /// The lock lives as long as this descriptor.
+    _lock: File,
+}
+
+impl OwnedDir {
+    /// Creates the directory and those `below` it if they are missing, and locks it. `what` is its name in
+    /// sentences. Blocks on the local disk.
+    ///
+    /// # Errors
+    /// `Invalid` if another process holds it, or a newer version wrote it; `NoSpace` and `Io` as the disk answers.
+    /// Nothing in it is changed then.
+    pub(crate) fn open(what: &'static str, path: &Path, below: &[&str]) -> Result<Self> {
+        let place = Place { what, path };
+        create_dir(place)?;
+        let lock = lock(place)?;
+        check_format(place)?;
+        for dir in below {
+            create_dir(Place { what, path: &path.join(dir) })?;
+        }
+        Ok(Self { _lock: lock })
+    }
+}
+
+/// A directory, and what sentences call it.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    what: &'static str,
+    path: &'a Path,
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the {} {}", self.what, self.path.display())
+    }
+}
+
+/// Takes the lock and leaves our process id in its file.
+fn lock(dir: Place<'_>) -> Result<File> {
+    let path = dir.path.join("lock");
+    let failed = |error| failed("lock", dir, error);
+    let options =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = options.map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(in_use(dir, &mut file)),
+        Err(error) => return Err(failed(error.into())),
+    }
+    let pid = format!("{}\n", std::process::id());
+    // Written before it is cut to length: who reads in between sees a process id at its start.
+    file.rewind().and_then(|()| file.write_all(pid.as_bytes())).map_err(failed)?;
+    file.set_len(pid.len() as u64).map_err(failed)?;
+    Ok(file)
+}
+
+fn in_use(dir: Place<'_>, lock: &mut File) -> FsError {
+    let mut text = String::new();
+    let pid = match lock.take(32).read_to_string(&mut text) {
+        Ok(_) => text.lines().next().and_then(|line| line.parse::<u32>().ok()),
+        Err(_) => None,
+    };
+    let holder = pid.map_or_else(|| String::from("another process"), |pid| format!("process {pid}"));
+    let sentence = format!("{dir} is in use by {holder}: unmount that first, or use another");
+    FsError::new(FsErrorKind::Invalid, sentence)
+}
+
+/// Refuses a layout that this version does not know; marks a new directory with ours.
+fn check_format(dir: Place<'_>) -> Result<()> {
+    let path = dir.path.join("format");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return write_format(dir, &path),
+        Err(error) => return Err(failed("read the format of", dir, error)),
+    };
+    match text.trim().parse::<u32>() {
+        Ok(FORMAT) => Ok(()),
+        Ok(other) => {
+            let sentence = format!(
+                "{dir} has format {other} and this version knows {FORMAT}: \
+                 use the version that wrote it, or another directory"
+            );
+            Err(FsError::new(FsErrorKind::Invalid, sentence))
+        }
+        Err(_) => {
+            let sentence = format!("{dir} has an unreadable format file: use another directory");
+            Err(FsError::new(FsErrorKind::Io, sentence))
+        }
+    }
+}
+
+/// Whole or not at all: a torn file would lock the user out of what the directory holds.
+fn write_format(dir: Place<'_>, path: &Path) -> Result<()> {
+    let fresh = dir.path.join("format.new");
+    let written = File::create(&fresh)
+        .and_then(|mut file| file.write_all(format!("{FORMAT}\n").as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .and_then(|()| File::open(dir.path)?.sync_all());
+    written.map_err(|error| failed("write to", dir, error))
+}
+
+fn create_dir(dir: Place<'_>) -> Result<()> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(dir.path);
+    created.map_err(|error| failed("create", dir, error))
+}
+
+fn failed(what: &str, dir: Place<'_>, error: io::Error) -> FsError {
+    FsError::local(&format!("could not {what} {dir}: {error}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let place = Place { what: "state directory", path: Path::new("/state") };
+        let full = failed("write to", place, Errno::NOSPC.into());
+        assert_eq!(full.kind(), FsErrorKind::NoSpace);
+        assert!(full.to_string().starts_with("could not write to the state directory /state"), "{full}");
+    }
+}

@@ -1,0 +1,242 @@
+//! The disk cache, on real mounts of a real server: what it saves, what it survives, and that it is never believed.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod real;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use real::{BUCKET, Bucket, at, daemon, noise, run, start};
+use staithe_testkit::{DaemonOptions, Operation, S3Server, Versioning, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+const MIB: usize = 1 << 20;
+
+struct Bench {
+    server: S3Server,
+    cache: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let server = S3Server::start_blocking().unwrap();
+        assert!(server.create_bucket(BUCKET, Versioning::Off));
+        Self { server, cache: tempfile::tempdir().unwrap() }
+    }
+
+    fn options(&self) -> DaemonOptions {
+        self.options_in(self.cache.path())
+    }
+
+    fn options_in(&self, cache: &Path) -> DaemonOptions {
+        daemon(&format!("s3://{BUCKET}")).env(self.server.env()).arg("--cache-dir").arg(cache)
+    }
+
+    fn bucket(&self) -> Bucket {
+        Bucket::of(&self.server)
+    }
+
+    /// Bytes of objects sent since `work` began.
+    fn fetched(&self, work: impl FnOnce()) -> u64 {
+        let before = self.server.requests().tally();
+        work();
+        self.server.requests().tally().since(&before).of(Operation::GetObject).bytes_out
+    }
+
+    /// The files of the cache with this ending, all of `size` bytes if that is not 0.
+    fn files(&self, ending: &str, size: u64) -> Vec<PathBuf> {
+        let directories = fs::read_dir(self.cache.path().join("objects")).unwrap();
+        let files =
+            directories.flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap()).map(|f| f.unwrap().path());
+        let is_it = |f: &PathBuf| {
+            f.extension().is_some_and(|e| e == ending) && (size == 0 || f.metadata().unwrap().len() == size)
+        };
+        files.filter(is_it).collect()
+    }
+
+    /// Waits until so many bytes of files are on the disk.
+    fn wait_for(&self, bytes: u64) {
+        use std::os::unix::fs::MetadataExt;
+        let on_disk =
+            || self.files("data", 0).iter().map(|f| f.metadata().unwrap().blocks() * 512).sum::<u64>();
+        assert!(wait_until(SOON, || on_disk() >= bytes), "only {} of {bytes} bytes arrive", on_disk());
+    }
+}
+
+#[test]
+fn what_was_read_is_not_fetched_again_after_a_restart_or_a_kill() {
+    let bench = Bench::new();
+    let (big, small) = (noise(1, 9 * MIB + 777), noise(2, 3000));
+    bench.bucket().put("d/big", big.clone());
+    bench.bucket().put("d/small", small.clone());
+    let mut mount = start(bench.options());
+    assert!(fs::read(at(&mount, "d/big")).unwrap() == big);
+    assert!(fs::read(at(&mount, "d/small")).unwrap() == small);
+    bench.wait_for(big.len() as u64);
+    mount.kill9().unwrap();
+    let mut mount = start(bench.options());
+    let fetched = bench.fetched(|| {
+        assert!(fs::read(at(&mount, "d/big")).unwrap() == big);
+        assert!(fs::read(at(&mount, "d/small")).unwrap() == small);
+    });
+    // What was under way to the disk may have been lost.
+    assert!(fetched < MIB as u64, "{fetched}");
+    mount.terminate().unwrap();
+    for _ in 0..2 {
+        let mut mount = start(bench.options());
+        let fetched = bench.fetched(|| {
+            assert!(fs::read(at(&mount, "d/big")).unwrap() == big);
+            assert!(fs::read(at(&mount, "d/small")).unwrap() == small);
+        });
+        assert_eq!(fetched, 0);
+        assert_eq!(mount.terminate().unwrap(), 0);
+    }
+}
+
+#[test]
+fn damaged_and_cut_files_cost_a_request_and_no_wrong_byte() {
+    let bench = Bench::new();
+    let bytes = noise(3, 4 * MIB);
+    bench.bucket().put("file", bytes.clone());
+    let read_all = || {
+        let mut mount = start(bench.options());
+        let fetched = bench.fetched(|| assert!(fs::read(at(&mount, "file")).unwrap() == bytes));
+        assert_eq!(mount.terminate().unwrap(), 0);
+        fetched
+    };
+    assert_eq!(read_all(), bytes.len() as u64);
+    let [data] = &bench.files("data", bytes.len() as u64)[..] else { panic!("no data") };
+    let [map] = &bench.files("map", 0)[..] else { panic!("no map") };
+    let damage: [(&str, Box<dyn Fn()>); 7] = [
+        ("one bit", Box::new(|| flip(data, 2 * MIB as u64 + 5))),
+        (
+            "the first block",
+            Box::new(|| File::options().write(true).open(data).unwrap().write_all_at(&[0; 1000], 0).unwrap()),
+        ),
+        (
+            "the end cut off",
+            Box::new(|| File::options().write(true).open(data).unwrap().set_len(MIB as u64 + 1).unwrap()),
+        ),
+        ("a record", Box::new(|| flip(map, map.metadata().unwrap().len() - 3))),
+        ("the header", Box::new(|| flip(map, 30))),
+        ("no map", Box::new(|| fs::remove_file(map).unwrap())),
+        ("no data", Box::new(|| fs::remove_file(data).unwrap())),
+    ];
+    for (what, damage) in damage {
+        damage();
+        let fetched = read_all();
+        assert!(fetched > 0 && fetched <= bytes.len() as u64, "{what}: {fetched}");
+        assert_eq!(read_all(), 0, "{what}: it heals");
+    }
+}
+
+/// Changes one bit.
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+}
+
+#[test]
+fn a_new_version_is_never_answered_with_the_old_one() {
+    let bench = Bench::new();
+    let mount = start(bench.options().args(["--metadata-ttl", "0"]));
+    for version in 0..6 {
+        let bytes = noise(version, 2 * MIB);
+        bench.bucket().put("file", bytes.clone());
+        for _ in 0..2 {
+            assert!(fs::read(at(&mount, "file")).unwrap() == bytes, "version {version}");
+        }
+    }
+    fs::write(at(&mount, "file"), "ours").unwrap();
+    assert_eq!(fs::read(at(&mount, "file")).unwrap(), b"ours");
+    assert_eq!(bench.bucket().get("file").unwrap(), b"ours");
+}
+
+#[test]
+fn it_stays_within_its_size_and_keeps_what_is_used() {
+    use std::os::unix::fs::MetadataExt;
+    let bench = Bench::new();
+    let bytes = |n: u32| noise(n, MIB);
+    for n in 0..16 {
+        bench.bucket().put(&format!("f{n:02}"), bytes(n));
+    }
+    let mut mount = start(bench.options().args(["--cache-size", "8MiB"]));
+    for n in 0..16 {
+        assert!(fs::read(at(&mount, &format!("f{n:02}"))).unwrap() == bytes(n));
+        // One that is used again and again stays.
+        assert!(fs::read(at(&mount, "f00")).unwrap() == bytes(0));
+    }
+    assert_eq!(mount.terminate().unwrap(), 0);
+    let used: u64 = bench.files("data", 0).iter().map(|f| f.metadata().unwrap().blocks() * 512).sum();
+    assert!((6 << 20..=8 << 20).contains(&used), "{used}");
+    let mount = start(bench.options().args(["--cache-size", "8MiB"]));
+    assert_eq!(bench.fetched(|| assert!(fs::read(at(&mount, "f00")).unwrap() == bytes(0))), 0);
+    assert!(bench.fetched(|| assert!(fs::read(at(&mount, "f01")).unwrap() == bytes(1))) > 0);
+}
+
+#[test]
+fn a_full_disk_costs_nothing_but_the_cache() {
+    let bench = Bench::new();
+    let small = tempfile::tempdir().unwrap();
+    let tmpfs = Tmpfs::mount(small.path(), "4m");
+    let bytes = noise(9, 12 * MIB);
+    bench.bucket().put("file", bytes.clone());
+    let mut mount = start(bench.options_in(tmpfs.0));
+    for _ in 0..2 {
+        assert!(fs::read(at(&mount, "file")).unwrap() == bytes);
+    }
+    assert_eq!(mount.terminate().unwrap(), 0);
+    assert!(mount.stderr().contains("the cache cannot be written to"), "{}", mount.stderr());
+}
+
+struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    fn mount(at: &'a Path, size: &str) -> Self {
+        let done =
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at));
+        assert!(done.status.success(), "a small disk is needed: {}", String::from_utf8_lossy(&done.stderr));
+        Self(at)
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.0));
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_refused_in_a_sentence() {
+    let bench = Bench::new();
+    let first = start(bench.options());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refuse = |options: DaemonOptions, code: i32, words: &[&str]| {
+        let error = options.start().unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(error.contains(&format!("exit status: {code}")), "{error}");
+    };
+    let pid = first.pid().to_string();
+    refuse(bench.options(), 1, &["the cache directory", "is in use by process", &pid]);
+    let file = elsewhere.path().join("file");
+    fs::write(&file, "").unwrap();
+    refuse(bench.options_in(&file), 1, &["could not create the cache directory"]);
+    fs::create_dir(elsewhere.path().join("other")).unwrap();
+    fs::write(elsewhere.path().join("other/format"), "99\n").unwrap();
+    refuse(bench.options_in(&elsewhere.path().join("other")), 1, &["has format 99"]);
+    refuse(
+        bench.options_in(&elsewhere.path().join("new")).args(["--cache-size", "1"]),
+        2,
+        &["at least 1MiB"],
+    );
+    let without = daemon(&format!("s3://{BUCKET}")).env(bench.server.env()).args(["--cache-size", "1GiB"]);
+    refuse(without, 2, &["--cache-dir"]);
+}

@@ -1,0 +1,242 @@
+//! Files that are wholly on the local disk, read by the kernel itself: and written to, cut, renamed, removed and
+//! replaced meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod real;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use real::{BUCKET, Bucket, at, daemon, noise, sh, start};
+use rustix::process::Signal;
+use staithe_testkit::{MountedDaemon, Operation, S3Server, Versioning, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+const LEN: usize = 3 << 20;
+
+struct Bench {
+    server: S3Server,
+    mount: MountedDaemon,
+    _disk: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A mount with a cache, and `file` in it, wholly.
+    fn new() -> (Self, PathBuf, Vec<u8>) {
+        let server = S3Server::start_blocking().unwrap();
+        assert!(server.create_bucket(BUCKET, Versioning::Off));
+        // State and cache are on one disk, as they must be for files that can be written to.
+        let disk = tempfile::tempdir().unwrap();
+        fs::create_dir(disk.path().join("state")).unwrap();
+        let options =
+            daemon(&format!("s3://{BUCKET}")).env(server.env()).state_dir(disk.path().join("state"));
+        let mount = start(options.arg("--cache-dir").arg(disk.path().join("cache")));
+        let bench = Self { server, mount, _disk: disk };
+        let (path, bytes) = (at(&bench.mount, "file"), noise(1, LEN));
+        bench.bucket().put("file", bytes.clone());
+        assert!(wait_until(SOON, || {
+            assert!(fs::read(&path).unwrap() == bytes);
+            bench.is_passed(&File::open(&path).unwrap())
+        }));
+        bench.wait_for_closed();
+        (bench, path, bytes)
+    }
+
+    /// The kernel tells the daemon of a close after it has returned.
+    fn wait_for_closed(&self) {
+        let descriptors = || fs::read_dir(format!("/proc/{}/fd", self.mount.pid())).unwrap();
+        let is_data = |link: &PathBuf| link.extension().is_some_and(|e| e == "data");
+        let targets = || descriptors().filter_map(|d| fs::read_link(d.ok()?.path()).ok());
+        assert!(wait_until(SOON, || !targets().any(|link| is_data(&link))));
+    }
+
+    fn bucket(&self) -> Bucket {
+        Bucket::of(&self.server)
+    }
+
+    /// Whether the kernel reads an open file by itself: a daemon that is stopped cannot.
+    fn is_passed(&self, file: &File) -> bool {
+        use std::sync::mpsc;
+        let pid = rustix::process::Pid::from_raw(self.mount.pid().cast_signed()).unwrap();
+        // What the kernel has of it already says nothing.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        let file = file.try_clone().unwrap();
+        let (tell, told) = mpsc::channel();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut piece = vec![0; 4096];
+            file.read_exact_at(&mut piece, LEN as u64 / 2).unwrap();
+            let _ = tell.send(());
+        });
+        let by_itself = told.recv_timeout(Duration::from_millis(500)).is_ok();
+        rustix::process::kill_process(pid, Signal::CONT).unwrap();
+        reader.join().unwrap();
+        by_itself
+    }
+}
+
+fn content(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; 2 * LEN];
+    let mut len = 0;
+    loop {
+        match file.read_at(&mut bytes[len..], len as u64).unwrap() {
+            0 => break,
+            n => len += n,
+        }
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn a_cached_file_is_read_by_the_kernel_itself() {
+    let (bench, path, bytes) = Bench::new();
+    let before = bench.server.requests().count(Operation::GetObject);
+    let (one, two) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+    assert!(bench.is_passed(&one) && bench.is_passed(&two));
+    assert!(content(&one) == bytes && content(&two) == bytes);
+    drop(one);
+    assert!(bench.is_passed(&two));
+    assert_eq!(bench.server.requests().count(Operation::GetObject), before);
+}
+
+#[test]
+fn readers_see_what_is_written_and_the_store_gets_it() {
+    let (bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    {
+        let writer = File::options().read(true).write(true).open(&path).unwrap();
+        writer.write_all_at(b"changed", 100_000).unwrap();
+        bytes[100_000..100_007].copy_from_slice(b"changed");
+        assert!(content(&reader) == bytes && content(&writer) == bytes);
+        writer.write_all_at(b"appended", LEN as u64).unwrap();
+        bytes.extend_from_slice(b"appended");
+        assert!(content(&reader) == bytes && content(&writer) == bytes);
+        // Another reader, while it is being written.
+        assert!(fs::read(&path).unwrap() == bytes);
+    }
+    assert!(bench.bucket().get("file").unwrap() == bytes, "stored by close");
+    // Once more through a new writer, and by its path.
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .and_then(|mut f| std::io::Write::write_all(&mut f, b"!"))
+        .unwrap();
+    bytes.push(b'!');
+    assert!(content(&reader) == bytes);
+    assert!(bench.bucket().get("file").unwrap() == bytes);
+    sh(bench.mount.path(), "truncate -s 1000 file");
+    bytes.truncate(1000);
+    assert!(content(&reader) == bytes);
+    assert!(wait_until(SOON, || bench.bucket().get("file").unwrap() == bytes));
+    drop(reader);
+    assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn stores_into_a_memory_map_of_a_file_that_is_being_read_are_stored() {
+    let (bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    // Python maps it shared, writes, and closes: no write call is ever made.
+    sh(
+        bench.mount.path(),
+        "python3 -c \"
+import mmap
+with open('file', 'r+b') as f:
+    with mmap.mmap(f.fileno(), 0) as m:
+        m[2000000:2000006] = b'mapped'
+        m.flush()
+\"",
+    );
+    bytes[2_000_000..2_000_006].copy_from_slice(b"mapped");
+    assert!(content(&reader) == bytes);
+    assert!(wait_until(SOON, || bench.bucket().get("file").unwrap() == bytes));
+    drop(reader);
+    assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn an_open_for_truncation_empties_it_for_its_readers_too() {
+    let (bench, path, _) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    fs::write(&path, "short").unwrap();
+    assert_eq!(content(&reader), b"short");
+    assert_eq!(bench.bucket().get("file").unwrap(), b"short");
+}
+
+#[test]
+fn readers_outlive_the_name() {
+    let (bench, path, bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    let moved = at(&bench.mount, "moved");
+    fs::rename(&path, &moved).unwrap();
+    assert!(content(&reader) == bytes);
+    let again = File::open(&moved).unwrap();
+    assert!(content(&again) == bytes);
+    fs::remove_file(&moved).unwrap();
+    assert!(content(&reader) == bytes && content(&again) == bytes);
+    assert_eq!(bench.bucket().keys(), [""; 0]);
+    // Its place is free for another, which they do not see.
+    fs::write(&path, "another").unwrap();
+    assert!(content(&reader) == bytes);
+    assert_eq!(fs::read(&path).unwrap(), b"another");
+}
+
+#[test]
+fn readers_keep_their_version_when_another_client_replaces_it() {
+    let (bench, path, bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    let newer = noise(2, LEN - 5);
+    bench.bucket().put("file", newer.clone());
+    assert!(wait_until(SOON, || fs::read(&path).is_ok_and(|now| now == newer)));
+    assert!(content(&reader) == bytes, "one open file is one version");
+    let other = File::open(&path).unwrap();
+    assert!(content(&other) == newer);
+}
+
+#[test]
+fn a_file_that_somebody_reads_through_us_is_not_passed() {
+    let (bench, path, bytes) = Bench::new();
+    let writer = File::options().read(true).write(true).open(&path).unwrap();
+    let reader = File::open(&path).unwrap();
+    assert!(!bench.is_passed(&reader));
+    assert!(content(&reader) == bytes && content(&writer) == bytes);
+    drop((reader, writer));
+    assert!(wait_until(SOON, || bench.is_passed(&File::open(&path).unwrap())));
+}
+
+#[test]
+fn opens_reads_and_writes_in_any_order_end_in_the_same_bytes() {
+    let (bench, path, mut bytes) = Bench::new();
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut readers: Vec<File> = Vec::new();
+    for round in 0..120 {
+        match random.u8(..6) {
+            0 | 1 => readers.push(File::open(&path).unwrap()),
+            2 if !readers.is_empty() => drop(readers.swap_remove(random.usize(..readers.len()))),
+            3 => {
+                let writer = File::options().write(true).open(&path).unwrap();
+                let (place, piece) = (random.usize(..bytes.len() - 5000), noise(round, 5000));
+                writer.write_all_at(&piece, place as u64).unwrap();
+                bytes[place..place + 5000].copy_from_slice(&piece);
+            }
+            _ => {
+                let place = random.usize(..bytes.len() - 5000);
+                for file in readers.iter().chain([&File::open(&path).unwrap()]) {
+                    let mut piece = vec![0; 5000];
+                    file.read_exact_at(&mut piece, place as u64).unwrap();
+                    assert!(piece == bytes[place..place + 5000], "round {round}");
+                }
+            }
+        }
+    }
+    drop(readers);
+    assert!(fs::read(&path).unwrap() == bytes && bench.bucket().get("file").unwrap() == bytes);
+}
