@@ -6,12 +6,17 @@
 
 mod world;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use staithe_fs::{
-    Filesystem, FsConfig, FsErrorKind as K, HandleId, Ino, Kind, Lookup, OpenMode, RenameMode, SetAttr, Ttl,
+    CacheConfig, Filesystem, FsConfig, FsErrorKind as K, HandleId, Ino, Kind, LocalFile, Lookup, OpenMode,
+    RenameMode, SetAttr, Ttl,
 };
 use staithe_store::{DeleteRequest, MemoryOptions, ObjectStore};
 use world::{READ, ROOT, WRITE, World, k};
@@ -51,11 +56,19 @@ struct Node {
     lost: bool,
 }
 
+struct Open {
+    handle: HandleId,
+    node: usize,
+    write: bool,
+    /// What a kernel reads in place of the handle.
+    local: Option<LocalFile>,
+}
+
 #[derive(Default)]
 struct Model {
     nodes: Vec<Node>,
     tree: BTreeMap<String, usize>,
-    open: Vec<(HandleId, usize, bool)>,
+    open: Vec<Open>,
 }
 
 impl Model {
@@ -79,7 +92,7 @@ impl Model {
     }
 
     fn is_open(&self, id: usize) -> bool {
-        self.open.iter().any(|(_, node, _)| *node == id)
+        self.open.iter().any(|open| open.node == id)
     }
 
     /// Whether the rename is one; if so, it is done.
@@ -121,6 +134,7 @@ struct Run {
     w: World,
     m: Model,
     sees_remote: bool,
+    lent: Cell<u64>,
 }
 
 impl Run {
@@ -168,7 +182,7 @@ impl Run {
         let (entry, opened) = self.w.fs.create(parent, split(path).1, 0o644, WRITE, ROOT).await.unwrap();
         assert_eq!((entry.attr.size, entry.attr.mode), (0, 0o644));
         let id = self.m.add(path, Some(Vec::new()), 0o644, true);
-        self.m.open.push((opened.handle, id, true));
+        self.m.open.push(Open { handle: opened.handle, node: id, write: true, local: None });
     }
 
     async fn open(&mut self, file: usize, write: bool) {
@@ -181,13 +195,15 @@ impl Run {
         let (ino, id) = (self.ino(path).await.unwrap(), *id);
         let mode = if write { WRITE } else { READ };
         let opened = self.w.fs.open_file(ino, mode).await.unwrap();
-        self.m.open.push((opened.handle, id, write));
+        assert_eq!(opened.direct, write && opened.local.is_some());
+        let local = opened.local.filter(|_| !opened.direct);
+        self.m.open.push(Open { handle: opened.handle, node: id, write, local });
     }
 
     /// A handle that can write.
     fn writer(&self, handle: usize) -> Option<(HandleId, usize)> {
-        let (handle, id, write) = *self.m.open.get(handle % self.m.open.len().max(1))?;
-        write.then_some((handle, id))
+        let open = self.m.open.get(handle % self.m.open.len().max(1))?;
+        open.write.then_some((open.handle, open.node))
     }
 
     async fn write(&mut self, handle: usize, at: u64, len: usize, byte: u8) {
@@ -248,7 +264,7 @@ impl Run {
             return;
         }
         let at = handle % self.m.open.len();
-        let (handle, id, write) = self.m.open[at];
+        let Open { handle, node: id, write, .. } = self.m.open[at];
         self.w.fs.flush(handle).await.unwrap();
         self.m.nodes[id].dirty &= !write;
         if close {
@@ -342,10 +358,16 @@ impl Run {
 
     async fn check(&mut self) {
         self.check_tree(&self.w.fs).await;
-        for (handle, id, _) in &self.m.open {
-            let node = &self.m.nodes[*id];
+        for open in &self.m.open {
+            let node = &self.m.nodes[open.node];
             let wanted = node.bytes.as_ref().unwrap();
-            match self.w.read(*handle, 0, 1000).await {
+            if let Some(local) = &open.local {
+                self.lent.set(self.lent.get() + 1);
+                let bytes = content(local);
+                assert!(bytes == *wanted, "{bytes:?} is in the lent file instead of {wanted:?}");
+                continue;
+            }
+            match self.w.read(open.handle, 0, 1000).await {
                 Ok(bytes) => assert!(bytes == *wanted, "{bytes:?} was read instead of {wanted:?}"),
                 Err(error) => assert!(node.lost && error.kind() == K::Stale, "{error:?}"),
             }
@@ -403,21 +425,35 @@ impl Run {
 }
 
 async fn check_bytes(fs: &Filesystem, ino: Ino, wanted: &[u8]) {
-    let handle = fs.open_file(ino, OpenMode { read: true, ..READ }).await.unwrap().handle;
-    let bytes = fs.read(handle, 0, 1000).await.unwrap().0.concat();
-    fs.release(handle);
+    let opened = fs.open_file(ino, OpenMode { read: true, ..READ }).await.unwrap();
+    let bytes = match &opened.local {
+        Some(local) => content(local),
+        None => fs.read(opened.handle, 0, 1000).await.unwrap().0.concat(),
+    };
+    fs.release(opened.handle);
     assert!(bytes == wanted, "{bytes:?} was read instead of {wanted:?}");
 }
 
-async fn run(steps: &[Step], versioned: bool, sees_remote: bool) {
+fn content(local: &LocalFile) -> Vec<u8> {
+    let file = File::from(local.as_fd().try_clone_to_owned().unwrap());
+    let mut bytes = vec![0; 1000];
+    let len = file.read_at(&mut bytes, 0).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+/// How often a handle read a local file in place of the filesystem's.
+async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&std::path::Path>) -> u64 {
     let options = MemoryOptions { versioned, ..MemoryOptions::default() };
     let w = World::with(options, |c| {
         if sees_remote {
             (c.metadata_ttl, c.negative_ttl) = (Ttl::Zero, Ttl::Zero);
         }
+        c.cache = cache.map(|dir| CacheConfig { dir: dir.to_owned(), size: 1 << 20 });
     })
     .await;
-    let mut run = Run { w, m: Model::default(), sees_remote };
+    w.fs.lend_local_files(true);
+    let mut run = Run { w, m: Model::default(), sees_remote, lent: Cell::new(0) };
     for (i, step) in steps.iter().enumerate() {
         eprintln!("{i}: {step:?}");
         let both = async {
@@ -437,6 +473,7 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool) {
     run.check_tree(&fresh).await;
     let left = std::fs::read_dir(run.w.state.path().join("staging")).unwrap().count();
     assert_eq!(left, 0, "staging files are left");
+    run.lent.get()
 }
 
 fn path() -> impl Strategy<Value = Path> {
@@ -483,6 +520,29 @@ proptest! {
         sees_remote: bool,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(&steps, versioned, sees_remote));
+        runtime.block_on(run(&steps, versioned, sees_remote, None));
     }
+
+    #[test]
+    fn so_does_one_with_a_disk_cache_whose_files_are_lent(
+        steps in prop::collection::vec(step(), 1..120),
+        versioned: bool,
+        sees_remote: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        runtime.block_on(run(&steps, versioned, sees_remote, Some(cache.path())));
+    }
+}
+
+/// The model says nothing of when a file is lent: so that it is at all, is tested here.
+#[tokio::test]
+async fn files_are_lent_in_the_model() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut steps = vec![Step::Create(vec![0]), Step::Write(0, 0, 10, 1), Step::Close(0)];
+    for _ in 0..20 {
+        steps.extend([Step::Open(0, false), Step::Open(0, true), Step::Write(1, 3, 9, 2), Step::Sync(1)]);
+        steps.extend([Step::Close(1), Step::Open(0, false), Step::Close(0), Step::Close(0)]);
+    }
+    assert!(run(&steps, false, true, Some(cache.path())).await > 0);
 }
