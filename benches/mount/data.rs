@@ -18,6 +18,8 @@ pub(crate) const SHARED: &str = "bench-shared";
 pub(crate) const SCRATCH: &str = "bench-scratch";
 /// Length of a small file.
 pub(crate) const SMALL: usize = 4 << 10;
+/// Files read at once, where many are.
+pub(crate) const MANY: usize = 64;
 /// Files in one directory of the tree.
 const FILES_A_DIRECTORY: usize = 100;
 
@@ -30,6 +32,8 @@ pub(crate) struct Sizes {
     pub(crate) big: u64,
     /// Length of each of the four files.
     pub(crate) each_of_four: u64,
+    /// Length of each of the many files.
+    pub(crate) each_of_many: u64,
     /// Length of the file that is written.
     pub(crate) written: u64,
     /// Small files read or created.
@@ -53,6 +57,7 @@ impl Sizes {
         Self {
             big: bytes(1024.0).max(4 * MIB),
             each_of_four: bytes(256.0).max(MIB),
+            each_of_many: bytes(32.0).max(MIB),
             written: bytes(512.0),
             small_files: scaled(1000.0 * few),
             tree_files: scaled(2000.0),
@@ -71,6 +76,10 @@ pub(crate) fn prepare_shared(server: &S3Server, sizes: &Sizes) -> Result<()> {
     directory(server, SHARED, "four")?;
     for n in 0..4 {
         put(server, SHARED, &format!("four/{n}"), sizes.each_of_four)?;
+    }
+    directory(server, SHARED, "many")?;
+    for n in 0..MANY {
+        put(server, SHARED, &format!("many/{n}"), sizes.each_of_many)?;
     }
     directory(server, SHARED, "small")?;
     for n in 0..sizes.small_files {

@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::data::{SMALL, Sizes};
+use crate::options::Link;
 use crate::rows::{Done, FIRST, RANDOM, RANDOM_FOR, Row, random_places};
 
 /// The range of one request where a file is read as a whole.
 const RANGE: u64 = 8 << 20;
-/// Connections for one file, or for four.
-const CONNECTIONS: u64 = 4;
+/// Connections for one file: a single stream where the server is near, as many as help where it is far.
+fn connections(link: Link) -> u64 {
+    if link == Link::Far { 16 } else { 1 }
+}
 
 /// Whether the row can be done without a file system.
 pub(crate) fn can(row: Row) -> bool {
@@ -20,18 +23,19 @@ pub(crate) fn can(row: Row) -> bool {
 }
 
 /// Does the work of a row.
-pub(crate) fn run(row: Row, server: SocketAddr, bucket: &str, sizes: &Sizes) -> Result<Done> {
+pub(crate) fn run(row: Row, server: SocketAddr, bucket: &str, sizes: &Sizes, link: Link) -> Result<Done> {
     let start = Instant::now();
     let ops = match row {
         Row::Read => {
-            side_by_side(|n| {
+            let connections = connections(link);
+            side_by_side(connections, |n| {
                 let mut client = Client::connect(server, bucket)?;
-                let mine = (n * RANGE..sizes.big).step_by((CONNECTIONS * RANGE) as usize);
+                let mine = (n * RANGE..sizes.big).step_by((connections * RANGE) as usize);
                 mine.map(|at| client.get("big", at, RANGE.min(sizes.big - at))).sum()
             })? >> 20
         }
         Row::Read4 => {
-            side_by_side(|n| {
+            side_by_side(4, |n| {
                 let mut client = Client::connect(server, bucket)?;
                 let (key, end) = (format!("four/{n}"), sizes.each_of_four);
                 (0..end).step_by(RANGE as usize).map(|at| client.get(&key, at, RANGE.min(end - at))).sum()
@@ -60,10 +64,10 @@ pub(crate) fn run(row: Row, server: SocketAddr, bucket: &str, sizes: &Sizes) -> 
     Ok(Done { ops, time: start.elapsed() })
 }
 
-fn side_by_side(work: impl Fn(u64) -> Result<u64> + Sync) -> Result<u64> {
+fn side_by_side(connections: u64, work: impl Fn(u64) -> Result<u64> + Sync) -> Result<u64> {
     let work = &work;
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(move || work(n))).collect();
+        let clients: Vec<_> = (0..connections).map(|n| scope.spawn(move || work(n))).collect();
         clients.into_iter().map(|client| client.join().map_err(|_| "a client panicked")?).sum()
     })
 }

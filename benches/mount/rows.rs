@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use rustix::fs::{Advice, fadvise};
 
 use crate::Result;
-use crate::data::{SMALL, Sizes, noise};
+use crate::data::{MANY, SMALL, Sizes, noise};
 
 /// What a program that reads or writes in bulk passes to one call.
 const PIECE: usize = 1 << 20;
@@ -31,6 +31,12 @@ pub(crate) enum Row {
     Read,
     /// Four files at once
     Read4,
+    /// 64 files at once
+    Read64,
+    /// The big file a second time
+    ReadAgain,
+    /// The same, from a cache on the local disk: the kernel has no page of it
+    ReadDisk,
     /// 128 KiB at random places of the big file
     Random,
     /// Open, and the first 4 KiB
@@ -78,9 +84,12 @@ impl Done {
 
 impl Row {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Read,
         Self::Read4,
+        Self::Read64,
+        Self::ReadAgain,
+        Self::ReadDisk,
         Self::Random,
         Self::FirstByte,
         Self::Write,
@@ -96,7 +105,9 @@ impl Row {
     /// What its figures say.
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::Read | Self::Read4 | Self::Write => Unit::MibPerSecond,
+            Self::Read | Self::Read4 | Self::Read64 | Self::ReadAgain | Self::ReadDisk | Self::Write => {
+                Unit::MibPerSecond
+            }
             Self::FirstByte => Unit::Milliseconds,
             _ => Unit::PerSecond,
         }
@@ -107,6 +118,11 @@ impl Row {
         matches!(self, Self::Write | Self::Create | Self::Rename | Self::Unlink)
     }
 
+    /// Whether it wants a cache on the local disk, where a mount has one.
+    pub(crate) fn caches(self) -> bool {
+        self == Self::ReadDisk
+    }
+
     /// How many small files a row that writes finds.
     pub(crate) fn prepared(self, sizes: &Sizes) -> usize {
         if matches!(self, Self::Rename | Self::Unlink) { sizes.renamed_files } else { 0 }
@@ -115,8 +131,9 @@ impl Row {
     /// What begins with this is all that it touches.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
-            Self::Read | Self::Random | Self::StatWarm => "big",
+            Self::Read | Self::ReadAgain | Self::ReadDisk | Self::Random | Self::StatWarm => "big",
             Self::Read4 | Self::FirstByte => "four/",
+            Self::Read64 => "many/",
             Self::Cat => "small/",
             Self::ListCold | Self::ListWarm => "tree/",
             Self::Write | Self::Create | Self::Rename | Self::Unlink => "dir/",
@@ -127,6 +144,11 @@ impl Row {
     pub(crate) fn warm_up(self, root: &Path) -> Result<()> {
         match self {
             Self::ListWarm => list(root),
+            Self::ReadAgain => read(&root.join("big")).map(drop),
+            Self::ReadDisk => {
+                read(&root.join("big"))?;
+                forget_pages()
+            }
             Self::StatWarm => Ok(fs::metadata(root.join("big")).map(drop)?),
             _ => Ok(()),
         }
@@ -136,8 +158,9 @@ impl Row {
     pub(crate) fn run(self, root: &Path, sizes: &Sizes) -> Result<Done> {
         let start = Instant::now();
         let ops = match self {
-            Self::Read => read(&root.join("big"))? / PIECE as u64,
-            Self::Read4 => read_four(root)? / PIECE as u64,
+            Self::Read | Self::ReadAgain | Self::ReadDisk => read(&root.join("big"))? / PIECE as u64,
+            Self::Read4 => read_at_once(&root.join("four"), 4)? / PIECE as u64,
+            Self::Read64 => read_at_once(&root.join("many"), MANY)? / PIECE as u64,
             Self::Random => return random(&root.join("big"), sizes),
             Self::FirstByte => first_bytes(root)?,
             Self::Write => write(&root.join("dir/written"), sizes.written)? / PIECE as u64,
@@ -167,6 +190,9 @@ impl fmt::Display for Row {
         f.pad(match self {
             Self::Read => "read",
             Self::Read4 => "read, 4 files",
+            Self::Read64 => "read, 64 files",
+            Self::ReadAgain => "read, again",
+            Self::ReadDisk => "read, from disk",
             Self::Random => "random 128 KiB",
             Self::FirstByte => "first byte",
             Self::Write => "write + close",
@@ -211,10 +237,18 @@ fn read(path: &Path) -> Result<u64> {
     }
 }
 
-fn read_four(root: &Path) -> Result<u64> {
+/// Writes everything to the disk, and makes the kernel drop what it has of any file.
+fn forget_pages() -> Result<()> {
+    // What a cache writes behind the reader's back gets a moment to arrive.
+    thread::sleep(Duration::from_millis(500));
+    rustix::fs::sync();
+    Ok(fs::write("/proc/sys/vm/drop_caches", "1")?)
+}
+
+fn read_at_once(directory: &Path, files: usize) -> Result<u64> {
     thread::scope(|scope| {
-        let readers: Vec<_> = (0..4)
-            .map(|n| root.join(format!("four/{n}")))
+        let readers: Vec<_> = (0..files)
+            .map(|n| directory.join(n.to_string()))
             .map(|path| scope.spawn(move || read(&path)))
             .collect();
         readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked")?).sum()

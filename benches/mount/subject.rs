@@ -74,7 +74,7 @@ impl fmt::Display for Subject {
 
 /// Where something is mounted, and by whom.
 enum Mounted {
-    Staithe(Box<MountedDaemon>),
+    Staithe { daemon: Box<MountedDaemon>, _disk: TempDir },
     Peer(PeerMount),
     Local { path: PathBuf, _directory: TempDir },
 }
@@ -82,7 +82,7 @@ enum Mounted {
 impl Mounted {
     fn path(&self) -> &Path {
         match self {
-            Self::Staithe(mount) => mount.path(),
+            Self::Staithe { daemon, .. } => daemon.path(),
             Self::Peer(mount) => mount.path(),
             Self::Local { path, .. } => path,
         }
@@ -90,7 +90,7 @@ impl Mounted {
 
     fn pid(&self) -> Option<u32> {
         match self {
-            Self::Staithe(mount) => Some(mount.pid()),
+            Self::Staithe { daemon, .. } => Some(daemon.pid()),
             Self::Peer(mount) => Some(mount.pid()),
             Self::Local { .. } => None,
         }
@@ -128,7 +128,7 @@ impl Bench<'_> {
         }
         if subject == Subject::Http {
             let before = self.server.requests().tally();
-            let done = http::run(row, self.server.address(), bucket, &self.sizes)?;
+            let done = http::run(row, self.server.address(), bucket, &self.sizes, self.link)?;
             let traffic = self.server.requests().tally().since(&before).total();
             return Ok(Figures { done, traffic, cpu: None, peak_memory: None, is_stored: true });
         }
@@ -162,13 +162,13 @@ impl Bench<'_> {
 
     fn mount(&self, subject: Subject, bucket: &str, row: Row) -> Result<Mounted> {
         if subject == Subject::Staithe {
-            return self.mount_staithe(bucket);
+            return self.mount_staithe(bucket, row);
         }
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("mnt");
         std::fs::create_dir(&path)?;
         let mut command = match subject {
-            Subject::S3fs => self.s3fs(bucket, &path, directory.path())?,
+            Subject::S3fs => self.s3fs(bucket, &path, directory.path(), row)?,
             Subject::RcloneOff => self.rclone(bucket, &path, directory.path(), "off"),
             Subject::RcloneFull => self.rclone(bucket, &path, directory.path(), "full"),
             _ => {
@@ -183,7 +183,7 @@ impl Bench<'_> {
         Ok(Mounted::Peer(PeerMount::start(command, path, directory)?))
     }
 
-    fn mount_staithe(&self, bucket: &str) -> Result<Mounted> {
+    fn mount_staithe(&self, bucket: &str, row: Row) -> Result<Mounted> {
         let binary = self.binary.ok_or("there is no binary of staithe")?;
         let ttl = humantime::format_duration(self.options.ttl).to_string();
         let daemon = DaemonOptions::new(binary, format!("s3://{bucket}"))
@@ -191,10 +191,19 @@ impl Bench<'_> {
             .arg(ttl)
             .args(&self.options.staithe_args)
             .env(self.server.env());
-        Ok(Mounted::Staithe(Box::new(daemon.start()?)))
+        let disk = tempfile::tempdir()?;
+        let daemon = if row.caches() {
+            // On one disk, as files that can be written to must be.
+            let state = disk.path().join("state");
+            std::fs::create_dir(&state)?;
+            daemon.state_dir(state).arg("--cache-dir").arg(disk.path().join("cache"))
+        } else {
+            daemon
+        };
+        Ok(Mounted::Staithe { daemon: Box::new(daemon.start()?), _disk: disk })
     }
 
-    fn s3fs(&self, bucket: &str, path: &Path, directory: &Path) -> Result<Command> {
+    fn s3fs(&self, bucket: &str, path: &Path, directory: &Path, row: Row) -> Result<Command> {
         let cache = directory.join("tmp");
         std::fs::create_dir(&cache)?;
         let mut command = Command::new("s3fs");
@@ -207,6 +216,9 @@ impl Bench<'_> {
             format!("tmpdir={}", cache.display()),
         ] {
             command.arg("-o").arg(option);
+        }
+        if row.caches() {
+            command.arg("-o").arg(format!("use_cache={}", directory.join("cache").display()));
         }
         let keys = self.server.key_pair();
         command.env("AWSACCESSKEYID", &keys.access_key).env("AWSSECRETACCESSKEY", &keys.secret_key);

@@ -44,6 +44,13 @@ impl Line {
         if self.row.unit() == Unit::Milliseconds { 1.0 / self.figure() } else { self.figure() }
     }
 
+    /// CPU seconds for a GiB, where the row moves many.
+    fn cpu_per_gib(&self) -> Option<f64> {
+        let gib = self.figures.done.ops as f64 / 1024.0;
+        let moves = self.row.unit() == Unit::MibPerSecond && gib > 0.0;
+        self.figures.cpu.filter(|_| moves).map(|cpu| cpu / gib)
+    }
+
     /// Whether the others are measured by it: a mount that had done all of the work.
     fn is_standard(&self) -> bool {
         self.subject.is_peer() && self.figures.is_stored
@@ -82,23 +89,24 @@ impl Table {
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "| link | {:14} | {:11} | {:>12} | {:>8} | {:>7} | {:>8} | {:>8} | {:>7} |",
-            "row", "subject", "figure", "to peers", "CPU s", "requests", "KiB", "RSS MiB"
+            "| link | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>8} | {:>8} | {:>7} |",
+            "row", "subject", "figure", "to peers", "CPU s", "CPU/GiB", "requests", "KiB", "RSS MiB"
         )?;
-        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|")?;
         for line in &self.lines {
             let (figures, ops) = (&line.figures, line.figures.done.ops.max(1) as f64);
             let bytes = figures.traffic.bytes_in + figures.traffic.bytes_out;
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             writeln!(
                 out,
-                "| {:4} | {:14} | {:11} | {:>12} | {:>8} | {:>7} | {:>8.2} | {:>8.1} | {:>7} |",
+                "| {:4} | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>8.2} | {:>8.1} | {:>7} |",
                 line.link,
                 line.row,
                 line.subject,
                 line.figure_text(),
                 or_dash(self.best_peer(line).map(|best| format!("{:.2}", line.merit() / best))),
                 or_dash(figures.cpu.map(|cpu| format!("{cpu:.2}"))),
+                or_dash(line.cpu_per_gib().map(|cpu| format!("{cpu:.2}"))),
                 figures.traffic.requests as f64 / ops,
                 bytes as f64 / 1024.0 / ops,
                 or_dash(figures.peak_memory.map(|bytes| (bytes >> 20).to_string())),
