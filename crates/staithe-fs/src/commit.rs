@@ -89,7 +89,7 @@ impl Filesystem {
     /// `Stale` when the race against another client was lost; the store's errors; everything stays dirty.
     pub(crate) async fn commit(&self, inode: &Arc<Inode>) -> Result<()> {
         let _serial = inode.commit.lock().await;
-        self.notice_mapped_writes(inode);
+        inode.notice_mapped_writes();
         let (is_dirty, has_bytes) = {
             let state = inode.state();
             state.refuse_lost()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
-use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, Version};
+use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, StoreError, Version};
 
 use crate::api::ReadData;
 use crate::cache::CachedFile;
@@ -159,11 +159,7 @@ impl Filesystem {
         to: &Destination<'_>,
         at: &mut u64,
     ) -> Result<()> {
-        let answer = self.get_checked(remote, *at..to.end).await.map_err(|error| match error.kind() {
-            // Shorter than it was: another version, whatever the tag condition was worth.
-            ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
-            _ => error.into(),
-        })?;
+        let answer = self.get_checked(remote, *at..to.end).await.map_err(shrunk)?;
         learn_version(inode, &answer.meta.version);
         let found = answer.meta.version.etag;
         let version =
@@ -182,6 +178,15 @@ impl Filesystem {
             *at += len;
         }
         Ok(())
+    }
+}
+
+/// A range that is refused: the object is shorter than it was, and so another version, whatever the tag condition was
+/// worth.
+pub(crate) fn shrunk(error: StoreError) -> FsError {
+    match error.kind() {
+        ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
+        _ => error.into(),
     }
 }
 

@@ -136,7 +136,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        self.notice_mapped_writes(&handle.inode);
+        handle.inode.notice_mapped_writes();
         if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
     }
 
@@ -146,7 +146,7 @@ impl Filesystem {
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        self.notice_mapped_writes(&handle.inode);
+        handle.inode.notice_mapped_writes();
         self.commit_to_its_end(&handle.inode).await
     }
 
@@ -170,7 +170,7 @@ impl Filesystem {
     /// memory map written after close) is stored in the background.
     pub fn release(&self, handle: HandleId) {
         if let Some(inode) = self.close_handle(handle) {
-            self.notice_mapped_writes(&inode);
+            inode.notice_mapped_writes();
             if inode.state().is_local() {
                 if inode.writers.load(Ordering::Acquire) == 0 {
                     self.settle_later(&inode);

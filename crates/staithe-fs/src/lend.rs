@@ -179,10 +179,12 @@ impl Filesystem {
             handle.inode.state().return_lent();
         }
     }
+}
 
+impl Inode {
     /// Notes what was written to a shared staging file behind our back.
-    pub(crate) fn notice_mapped_writes(&self, inode: &Inode) {
-        let mut state = inode.state();
+    pub(crate) fn notice_mapped_writes(&self) {
+        let mut state = self.state();
         if state.staged.as_mut().is_some_and(crate::staging::Staged::take_in_mapped_writes) {
             state.touch_bytes(SystemTime::now());
         }

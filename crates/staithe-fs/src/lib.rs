@@ -13,7 +13,7 @@
 //! # Rooms
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`: fetched bytes on
+//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`, `provision`: fetched bytes on
 //! the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
 
 mod api;
@@ -41,6 +41,7 @@ mod metadata;
 mod names;
 mod owned_dir;
 mod patience;
+mod provision;
 mod read;
 mod recovery;
 mod remote;

@@ -38,15 +38,14 @@ impl Filesystem {
             let here = staged.missing(offset..end).is_empty();
             return here.then(|| staged.read(offset, (end - offset) as usize).map(ReadData::from));
         }
-        let bytes = match state.body.clone() {
-            Some(body) => body.slice(offset as usize..end as usize),
-            None => {
-                let cached = state.cached_now()?;
-                drop(state);
-                let bytes = cached.read(&(offset..end), false)?;
-                state = handle.inode.state();
-                bytes
-            }
+        let bytes = if let Some(body) = state.body.clone() {
+            body.slice(offset as usize..end as usize)
+        } else {
+            let cached = state.cached_now()?;
+            drop(state);
+            let bytes = cached.read(&(offset..end), false)?;
+            state = handle.inode.state();
+            bytes
         };
         state.was_read = true;
         Some(Ok(ReadData::from(bytes)))
@@ -140,7 +139,7 @@ impl Filesystem {
             if is_cached {
                 // If it turns out to be damaged, it is not cached any more.
                 if let Some(bytes) = self.read_cached(inode, at..end).await {
-                    self.fill(inode, &remote, at, &bytes)?;
+                    fill(inode, &remote, at, &bytes)?;
                     at = end;
                 }
                 continue;
@@ -167,7 +166,7 @@ impl Filesystem {
         let mut body = self.get_checked(remote, range.clone()).await.map_err(|e| (at, e.into()))?.body;
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| (at, FsError::from(e)))?;
-            self.fill(inode, remote, at, &chunk).map_err(|e| (at, e))?;
+            fill(inode, remote, at, &chunk).map_err(|e| (at, e))?;
             at += chunk.len() as u64;
         }
         if at < range.end {
@@ -176,16 +175,6 @@ impl Filesystem {
             return Err((at, short.into()));
         }
         Ok(range.end)
-    }
-
-    /// Takes bytes of the object that is still the base into the staging file.
-    fn fill(&self, inode: &Inode, base: &Remote, at: u64, bytes: &[u8]) -> Result<()> {
-        let mut state = inode.state();
-        let still_base = state.remote.as_ref().is_some_and(|r| r.version == base.version);
-        match state.staged.as_mut() {
-            Some(staged) if still_base => staged.fill(at, bytes),
-            _ => Ok(()),
-        }
     }
 
     /// After a failed fetch: waits before another try, or says that there is none.
@@ -220,6 +209,16 @@ impl Filesystem {
             }
             None => Err(error),
         }
+    }
+}
+
+/// Takes bytes of the object that is still the base into the staging file.
+fn fill(inode: &Inode, base: &Remote, at: u64, bytes: &[u8]) -> Result<()> {
+    let mut state = inode.state();
+    let still_base = state.remote.as_ref().is_some_and(|r| r.version == base.version);
+    match state.staged.as_mut() {
+        Some(staged) if still_base => staged.fill(at, bytes),
+        _ => Ok(()),
     }
 }
 

@@ -138,7 +138,7 @@ impl Filesystem {
     /// entry in the journal, and stored by the next mount.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let until = tokio::time::Instant::now() + deadline;
-        self.files.all().iter().for_each(|open| self.notice_mapped_writes(&open.inode));
+        self.files.all().iter().for_each(|open| open.inode.notice_mapped_writes());
         let dirty = self.inodes.dirty();
         let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
         let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();

@@ -171,8 +171,8 @@ pub(super) fn encode(index: usize, sum: u32) -> [u8; RECORD] {
 
 /// The checksum in a record; `None` for one that is empty, torn or not of this block.
 pub(super) fn decode(index: usize, record: [u8; RECORD]) -> Option<u32> {
-    let [a, b, c, d, e, f, g, h] = record;
-    let (sum, sealed) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+    let whole = u64::from_le_bytes(record);
+    let (sum, sealed) = (whole as u32, (whole >> 32) as u32);
     (record != [0; RECORD] && sealed == seal(index, sum)).then_some(sum)
 }
 
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(blocks.bytes(), 3 * BLOCK + 10);
         blocks.set(2, 0, Standing::Absent);
         assert!(!blocks.is_whole());
-        assert_eq!(blocks.wanted(&(0..4 * BLOCK)), [2 * BLOCK..3 * BLOCK]);
+        assert_eq!(blocks.wanted(&(0..4 * BLOCK)), vec![2 * BLOCK..3 * BLOCK]);
     }
 
     #[test]

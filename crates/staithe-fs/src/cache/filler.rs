@@ -72,13 +72,12 @@ impl Filler {
 fn write(work: &Receiver<Job>, is_behind: &AtomicBool) {
     let mut rest_until: Option<Instant> = None;
     loop {
-        let job = match work.try_recv() {
-            Ok(job) => job,
-            Err(_) => {
-                is_behind.store(false, Ordering::Relaxed);
-                let Ok(job) = work.recv() else { return };
-                job
-            }
+        let job = if let Ok(job) = work.try_recv() {
+            job
+        } else {
+            is_behind.store(false, Ordering::Relaxed);
+            let Ok(job) = work.recv() else { return };
+            job
         };
         match job {
             Job::Settle(done) => {
