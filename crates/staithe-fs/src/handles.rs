@@ -59,6 +59,11 @@ impl<T> Handles<T> {
             .ok_or_else(|| FsError::new(FsErrorKind::BadHandle, format!("handle {} is not open", id.0)))
     }
 
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.read().len()
+    }
+
     pub(crate) fn remove(&self, id: HandleId) -> Option<Arc<T>> {
         self.open.write().remove(&id)
     }

@@ -14,7 +14,7 @@
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
 //! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
-//! `journal`, `recovery`: what outlives a run.
+//! `journal`, `recovery`: what outlives a run. `status`: what it says of itself.
 
 mod api;
 mod attributes;
@@ -46,6 +46,7 @@ mod rename;
 mod rename_tree;
 mod staging;
 mod state_dir;
+mod status;
 mod streaming;
 mod table;
 mod tries;
@@ -60,3 +61,4 @@ pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use names::{HiddenReason, hidden_reason};
+pub use status::FsStatus;

@@ -27,8 +27,8 @@ pub(crate) enum Command {
     Umount(UmountOptions),
     /// Check FUSE, permissions, credentials, and what the store supports
     Doctor(DoctorOptions),
-    #[command(hide = true)]
-    Status(Rest),
+    /// Show what a mount's daemon is doing
+    Status(StatusOptions),
     #[command(hide = true)]
     Top(Rest),
     #[command(hide = true)]
@@ -220,6 +220,15 @@ pub(crate) struct DoctorOptions {
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Where it is mounted, or any path in it
+    pub(crate) mountpoint: PathBuf,
+    /// One JSON object; sizes in bytes, times in seconds
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
