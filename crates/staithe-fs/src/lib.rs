@@ -13,7 +13,7 @@
 //! # Rooms
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
+//! disk to the store. `warm`: from the store ahead of its readers. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
 //! `journal`, `recovery`: what outlives a run. `status`: what it says of itself.
 
 mod api;
@@ -51,6 +51,7 @@ mod streaming;
 mod table;
 mod tries;
 mod upload;
+mod warm;
 mod write;
 
 pub use api::{
@@ -62,3 +63,4 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use names::{HiddenReason, hidden_reason};
 pub use status::FsStatus;
+pub use warm::{WarmFailure, WarmReport, WarmRequest};
