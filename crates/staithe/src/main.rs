@@ -3,7 +3,7 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`), `doctor` looks before anybody mounts.
+//! (`status`, `warm`), `doctor` looks before anybody mounts.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -21,6 +21,7 @@ mod status;
 mod survey;
 mod telemetry;
 mod umount;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -51,13 +52,13 @@ fn run(command: Command) -> Result<u8, Failure> {
             }
             daemon::run(settings)
         }
+        Command::Warm(options) => warm::run(&options),
         Command::Umount(options) => umount::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Top(_)
         | Command::Sync(_)
         | Command::Jobs(_)
-        | Command::Warm(_)
         | Command::Reload(_)
         | Command::Verify(_)
         | Command::Snapshot(_) => {

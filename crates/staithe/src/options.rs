@@ -35,8 +35,8 @@ pub(crate) enum Command {
     Sync(Rest),
     #[command(hide = true)]
     Jobs(Rest),
-    #[command(hide = true)]
-    Warm(Rest),
+    /// Fetch files into the cache of their mount
+    Warm(WarmOptions),
     #[command(hide = true)]
     Reload(Rest),
     #[command(hide = true)]
@@ -229,6 +229,16 @@ pub(crate) struct StatusOptions {
     /// One JSON object; sizes in bytes, times in seconds
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WarmOptions {
+    /// Files, and directories with all that is below them, in one mount
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How many files at once
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

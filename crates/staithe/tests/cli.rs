@@ -87,7 +87,7 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
         let said = bench.refused_option(&option);
         assert!(said.contains(option[0]) && said.contains("not available in this version"), "{said}");
     }
-    for command in ["top", "sync", "jobs", "warm", "reload", "verify"] {
+    for command in ["top", "sync", "jobs", "reload", "verify"] {
         let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
         assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
     }

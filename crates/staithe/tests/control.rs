@@ -8,36 +8,17 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use real::{at, daemon, on_directory, run, sh, start, store};
+use real::{at, daemon, on_directory, record, refusal, sh, staithe, start, store, text};
 use rustix::process::Signal;
 use serde_json::Value;
-use staithe_testkit::{MountedDaemon, wait_until};
+use staithe_testkit::wait_until;
 
 const SOON: Duration = Duration::from_secs(30);
 const FAILED: i32 = 1;
 const STATUS: &[u8] = b"{\"v\":1,\"request\":{\"status\":{}}}\n";
-
-fn staithe(arguments: &[&str], dir: &Path) -> Output {
-    run(Command::new(env!("CARGO_BIN_EXE_staithe")).args(arguments).current_dir(dir))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// The one sentence of a command that must end with `code`.
-fn refusal(code: i32, arguments: &[&str]) -> String {
-    let output = staithe(arguments, Path::new("/"));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?} said {said}");
-    assert_eq!(said.lines().count(), 1, "{arguments:?} said {said}");
-    assert!(output.stdout.is_empty(), "{arguments:?}");
-    said
-}
 
 /// The status of the mount that a path belongs to.
 fn status(path: &str, dir: &Path) -> Value {
@@ -46,16 +27,6 @@ fn status(path: &str, dir: &Path) -> Value {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said.lines().count(), 1, "{said}");
     serde_json::from_str(&said).unwrap()
-}
-
-/// The record of a mount's daemon; its socket is beside it.
-fn record(mount: &MountedDaemon) -> PathBuf {
-    let records = fs::read_dir("/run/staithe").unwrap().map(|entry| entry.unwrap().path());
-    let of_mount = |path: &PathBuf| {
-        let record = fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-        record.is_some_and(|r| r["mountpoint"] == text(mount.path()))
-    };
-    records.filter(|p| p.extension().is_some_and(|e| e == "json")).find(of_mount).unwrap()
 }
 
 fn connect(socket: &Path) -> UnixStream {

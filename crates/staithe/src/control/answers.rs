@@ -1,16 +1,22 @@
 //! What the daemon answers.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use staithe_fs::{Filesystem, FsStatus};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use staithe_fs::{Filesystem, FsStatus, WarmReport, WarmRequest};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
-use super::protocol::{Memory, Reply, Request, Status};
+use super::protocol::{Memory, Reply, Request, Status, Warm, Warming};
+use crate::failure::chain;
+
+/// How often a client hears how far its request has come.
+const NEWS_EVERY: Duration = Duration::from_millis(200);
 
 /// The mount that requests are about.
 #[derive(Debug)]
@@ -27,7 +33,6 @@ pub(crate) struct News(pub(super) mpsc::Sender<Vec<u8>>);
 
 impl News {
     /// Tells, unless the client has not read what it was told before.
-    #[expect(dead_code, reason = "for commands that take their time")]
     pub(crate) fn tell(&self, news: &impl Serialize) {
         let line = serde_json::to_value(news).and_then(|news| line_of(&Reply::News(news)));
         if let Ok(line) = line {
@@ -42,9 +47,10 @@ impl News {
 ///
 /// # Errors
 /// One sentence for the client.
-pub(crate) async fn answer(served: &Arc<Served>, request: Request, _news: News) -> Result<Value, String> {
+pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -> Result<Value, String> {
     match request {
         Request::Status {} => json(&status(served).await?),
+        Request::Warm(wanted) => json(&warm(served, wanted, &news).await?),
     }
 }
 
@@ -77,4 +83,23 @@ async fn status(served: &Arc<Served>) -> Result<Status, String> {
         },
         cache_dir: None,
     })
+}
+
+async fn warm(served: &Served, wanted: Warm, news: &News) -> Result<Warming, String> {
+    let request = WarmRequest { paths: wanted.paths, jobs: wanted.jobs };
+    let progress = watch::Sender::new(WarmReport::default());
+    let mut warming = pin!(served.fs.warm(&request, &progress));
+    let mut tick = interval(NEWS_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            report = &mut warming => {
+                return report.map(|report| Warming::from(&report)).map_err(|error| chain(&error));
+            }
+            _ = tick.tick() => {
+                let so_far = Warming::from(&*progress.borrow());
+                news.tell(&so_far);
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@
 //!    no filesystem request waits for any, and neither does the end of the mount.
 //! 3. Only the user who runs the daemon can connect (and root): the socket has mode 0600 before it listens.
 //!
-//! To add a command: a variant of [`Request`](protocol::Request), and its arm in `answers`.
+//! To add a command: a variant of [`Request`], and its arm in `answers`.
 
 mod address;
 mod answers;
@@ -28,5 +28,5 @@ mod server;
 
 pub(crate) use answers::Served;
 pub(crate) use client::Conversation;
-pub(crate) use protocol::{Reply, Request, Status};
+pub(crate) use protocol::{Reply, Request, Status, Warm, Warming};
 pub(crate) use server::Server;

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use staithe_fs::WarmReport;
 
 /// The version of requests and replies.
 const VERSION: u32 = 1;
@@ -15,6 +16,8 @@ pub(crate) const LINE_MAX: u64 = 1 << 20;
 pub(crate) enum Request {
     /// What the daemon serves, and how it fares. Done: [`Status`].
     Status {},
+    /// Fetch files into the cache. News and done: [`Warming`].
+    Warm(Warm),
 }
 
 /// A reply; all but `News` are the last one.
@@ -60,6 +63,49 @@ pub(crate) struct Memory {
     pub(crate) peak_bytes: u64,
 }
 
+/// What to warm.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Warm {
+    /// From the root of the mount, whose own path is empty; without links.
+    pub(crate) paths: Vec<String>,
+    /// How many files at once.
+    pub(crate) jobs: usize,
+}
+
+/// How far warming has come: a [`WarmReport`].
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Warming {
+    pub(crate) files_found: u64,
+    pub(crate) files_done: u64,
+    pub(crate) bytes_wanted: u64,
+    pub(crate) bytes_done: u64,
+    pub(crate) bytes_fetched: u64,
+    pub(crate) failed: u64,
+    pub(crate) failures: Vec<Failed>,
+}
+
+/// What could not be warmed, and why.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) path: String,
+    pub(crate) reason: String,
+}
+
+impl From<&WarmReport> for Warming {
+    fn from(report: &WarmReport) -> Self {
+        let failures = report.failures.iter();
+        Self {
+            files_found: report.files_found,
+            files_done: report.files_done,
+            bytes_wanted: report.bytes_wanted,
+            bytes_done: report.bytes_done,
+            bytes_fetched: report.bytes_fetched,
+            failed: report.failed,
+            failures: failures.map(|f| Failed { path: f.path.clone(), reason: f.reason.clone() }).collect(),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Envelope<R> {
     v: u32,
@@ -97,8 +143,12 @@ mod tests {
 
     #[test]
     fn requests_are_read_as_they_are_written() {
-        let line = serde_json::to_vec(&Request::Status {}.enveloped()).unwrap();
-        assert_eq!(Request::parse(&line).unwrap(), Request::Status {});
+        let warm = Request::Warm(Warm { paths: vec![String::new(), "a \"b\"\n".to_owned()], jobs: 3 });
+        for request in [Request::Status {}, warm] {
+            let line = serde_json::to_vec(&request.enveloped()).unwrap();
+            assert!(!line.contains(&b'\n'));
+            assert_eq!(Request::parse(&line).unwrap(), request);
+        }
         let line = br#"{"v":1,"request":{"status":{"later":1}},"more":2}"#;
         assert_eq!(Request::parse(line).unwrap(), Request::Status {});
     }

@@ -65,7 +65,9 @@ async fn accept(listener: UnixListener, served: Arc<Served>, mut stopped: onesho
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                    connections.spawn(converse(stream, Arc::clone(&served)));
+                    let served = Arc::clone(&served);
+                    let answer = |request, news| async move { answer(&served, request, news).await };
+                    connections.spawn(converse(stream, answer));
                 }
                 Ok((stream, _)) => turn_away(&stream),
                 Err(error) => {
@@ -86,7 +88,11 @@ fn turn_away(stream: &UnixStream) {
     }
 }
 
-async fn converse(stream: UnixStream, served: Arc<Served>) {
+/// Hears one request and replies with what `answer` makes of it.
+async fn converse<F>(stream: UnixStream, answer: impl FnOnce(Request, News) -> F)
+where
+    F: Future<Output = Result<Value, String>>,
+{
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let request = match timeout(PATIENCE, read_line(&mut read)).await {
@@ -102,9 +108,10 @@ async fn converse(stream: UnixStream, served: Arc<Served>) {
             return last_word(&mut write, Err(sentence)).await;
         }
     };
+    let (tell, told) = mpsc::channel(NEWS_AHEAD);
     tokio::select! {
         () = hung_up(read) => {}
-        () = reply(&served, request, &mut write) => {}
+        () = reply(answer(request, News(tell)), told, &mut write) => {}
     }
 }
 
@@ -115,10 +122,13 @@ async fn hung_up(mut read: BufReader<OwnedReadHalf>) {
 }
 
 /// The news, as fast as they are read, and the answer; a client that stops reading does not hold up the work.
-async fn reply(served: &Arc<Served>, request: Request, write: &mut OwnedWriteHalf) {
-    let (tell, mut told) = mpsc::channel(NEWS_AHEAD);
-    let mut answering = pin!(answer(served, request, News(tell)));
-    let mut passing_on = pin!(pass_on(&mut told, write));
+async fn reply(
+    answering: impl Future<Output = Result<Value, String>>,
+    told: mpsc::Receiver<Vec<u8>>,
+    write: &mut OwnedWriteHalf,
+) {
+    let mut answering = pin!(answering);
+    let mut passing_on = pin!(pass_on(told, write));
     let mut passed_on = None;
     let outcome = loop {
         tokio::select! {
@@ -142,10 +152,10 @@ async fn reply(served: &Arc<Served>, request: Request, write: &mut OwnedWriteHal
 }
 
 /// Writes what is told until nobody tells any more.
-async fn pass_on<'w>(
-    told: &mut mpsc::Receiver<Vec<u8>>,
-    write: &'w mut OwnedWriteHalf,
-) -> io::Result<&'w mut OwnedWriteHalf> {
+async fn pass_on(
+    mut told: mpsc::Receiver<Vec<u8>>,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<&mut OwnedWriteHalf> {
     while let Some(line) = told.recv().await {
         write.write_all(&line).await?;
     }
@@ -160,4 +170,71 @@ async fn last_word(write: &mut OwnedWriteHalf, outcome: Result<Value, String>) {
     let Ok(line) = line_of(&reply) else { return };
     // Late, or gone: there is nobody to be told.
     let _ = timeout(PATIENCE, write.write_all(&line)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const ASKED: &[u8] = b"{\"v\":1,\"request\":{\"status\":{}}}\n";
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Counts itself out when it is dropped.
+    struct Work(Arc<AtomicUsize>);
+
+    impl Drop for Work {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_ends_the_request() {
+        let running = Arc::new(AtomicUsize::new(1));
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let work = Work(Arc::clone(&running));
+        let serving = tokio::spawn(converse(server, move |_, news: News| async move {
+            let _work = work;
+            news.tell(&"begun");
+            std::future::pending().await
+        }));
+        client.write_all(ASKED).await.unwrap();
+        let mut reader = BufReader::new(&mut client);
+        assert_eq!(read_line(&mut reader).await.unwrap().unwrap(), br#"{"news":"begun"}"#);
+        assert_eq!(running.load(Ordering::Acquire), 1);
+        // Closing the sending side is enough.
+        client.shutdown().await.unwrap();
+        timeout(SOON, serving).await.unwrap().unwrap();
+        assert_eq!(running.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_misses_news_but_not_the_answer() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (done, worked) = oneshot::channel();
+        let serving = tokio::spawn(converse(server, move |_, news: News| async move {
+            let line = "n".repeat(10_000);
+            for _ in 0..1000 {
+                news.tell(&line);
+                tokio::task::yield_now().await;
+            }
+            done.send(()).unwrap();
+            Ok(Value::from("answer"))
+        }));
+        client.write_all(ASKED).await.unwrap();
+        timeout(SOON, worked).await.unwrap().unwrap();
+        let mut reader = BufReader::new(&mut client);
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut reader).await.unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines.pop().unwrap(), br#"{"done":"answer"}"#);
+        assert!(lines.len() < 1000, "{}", lines.len());
+        assert!(lines.iter().all(|line| line.starts_with(b"{\"news\":\"n")));
+        timeout(SOON, serving).await.unwrap().unwrap();
+    }
 }
