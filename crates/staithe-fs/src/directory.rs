@@ -20,14 +20,24 @@ use crate::names::check_name;
 /// Offsets 0 and 1 are `.` and `..`.
 const DOTS: u64 = 2;
 
-/// Where a stream stands in the store's listing.
-enum Progress {
+/// Where a reader stands in the listing of a directory.
+#[derive(Default)]
+pub(crate) enum Progress {
     /// Nothing asked yet.
+    #[default]
     Start,
     /// More pages follow.
     More(PageToken, Option<Listing<Dent>>),
-    /// All entries are in memory.
+    /// There are no more pages.
     Done,
+}
+
+/// A page of a directory's listing.
+pub(crate) struct Page {
+    /// What has a name that a path may carry, in the order of names; no name twice.
+    pub(crate) entries: Vec<(Arc<str>, Dent)>,
+    /// If more pages follow: the last thing listed, whether or not it is an entry. What follows sorts behind it.
+    pub(crate) last: Option<String>,
 }
 
 /// A directory stream.
@@ -142,19 +152,31 @@ impl Filesystem {
 
     /// Reads the next page into the stream. False when there is no more.
     async fn load_more(&self, dir: &Inode, stream: &mut Stream) -> Result<bool> {
-        let (token, listing) = match std::mem::replace(&mut stream.progress, Progress::Start) {
+        if matches!(stream.progress, Progress::Start) {
+            stream.entries.clear();
+        }
+        let Some(page) = self.next_page(dir, &mut stream.progress).await? else { return Ok(false) };
+        extend(&mut stream.entries, page.entries);
+        if matches!(stream.progress, Progress::Done) {
+            self.add_local(dir, stream);
+        }
+        Ok(true)
+    }
+
+    /// The next page of a directory's listing; all of it at once if it is remembered whole. `None` at the end. What
+    /// is not stored yet is not in it. After an error, or when the future was dropped, the next one is the first.
+    pub(crate) async fn next_page(&self, dir: &Inode, progress: &mut Progress) -> Result<Option<Page>> {
+        let (token, listing) = match std::mem::take(progress) {
             Progress::Done => {
-                stream.progress = Progress::Done;
-                return Ok(false);
+                *progress = Progress::Done;
+                return Ok(None);
             }
             Progress::Start => {
                 if let Some(known) = self.names.entries(dir.ino.0, Instant::now()) {
-                    stream.entries =
-                        known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
-                    self.end_stream(dir, stream);
-                    return Ok(true);
+                    *progress = Progress::Done;
+                    let entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
+                    return Ok(Some(Page { entries, last: None }));
                 }
-                stream.entries.clear();
                 let until = deadline(self.config.metadata_ttl, Instant::now());
                 (None, self.names.listing(self.names.begin(dir.ino.0), until).ok())
             }
@@ -164,25 +186,23 @@ impl Filesystem {
         let request =
             ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
         let page = self.store.list(request).await?;
-        let next = page.next.clone();
-        let fresh = merge(dir, &prefix, &page);
-        let listing = listing.and_then(|mut l| l.page(fresh.iter().cloned()).is_ok().then_some(l));
-        extend(&mut stream.entries, fresh);
-        if let Some(token) = next {
-            stream.progress = Progress::More(token, listing);
-            return Ok(true);
+        let entries = merge(dir, &prefix, &page);
+        let listing = listing.and_then(|mut l| l.page(entries.iter().cloned()).is_ok().then_some(l));
+        let last = page.next.is_some().then(|| last_listed(&prefix, &page));
+        if let Some(token) = page.next {
+            *progress = Progress::More(token, listing);
+        } else {
+            *progress = Progress::Done;
+            if let Some(listing) = listing {
+                // Refused when a change here overtook it: then the directory is just not remembered whole.
+                let _ = listing.complete();
+            }
         }
-        if let Some(listing) = listing {
-            // Refused when a change here overtook it: then the directory is just not remembered whole.
-            let _ = listing.complete();
-        }
-        self.end_stream(dir, stream);
-        Ok(true)
+        Ok(Some(Page { entries, last }))
     }
 
-    /// Adds what is not stored yet, and ends the stream.
-    fn end_stream(&self, dir: &Inode, stream: &mut Stream) {
-        stream.progress = Progress::Done;
+    /// Adds what is not stored yet.
+    fn add_local(&self, dir: &Inode, stream: &mut Stream) {
         let local: Vec<_> =
             self.inodes.children(dir.ino).into_iter().filter(|(_, inode)| inode.state().is_local()).collect();
         if local.is_empty() {
@@ -234,9 +254,16 @@ fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>, Dent)> {
     entries
 }
 
+/// The greatest of what a page lists, below the prefix.
+fn last_listed(prefix: &str, page: &ListPage) -> String {
+    let object = page.objects.last().map_or("", |o| o.key.as_str());
+    let below = page.prefixes.last().map_or("", String::as_str);
+    object.max(below).strip_prefix(prefix).unwrap_or_default().to_owned()
+}
+
 /// Appends a page. A directory whose file of the same name stood on an earlier page takes its place: in the order
 /// of keys only names that begin with it lie between `x` and `x/`.
-fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
+pub(crate) fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
     let earlier = entries.len();
     for (name, dent) in page {
         let before = entries[..earlier].iter_mut().rev().take_while(|(e, _)| e.starts_with(&*name));
@@ -247,7 +274,7 @@ fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
     }
 }
 
-fn is_file(dent: &Dent) -> bool {
+pub(crate) fn is_file(dent: &Dent) -> bool {
     matches!(dent, Dent::File { .. })
 }
 

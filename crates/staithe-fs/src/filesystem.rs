@@ -48,6 +48,8 @@ pub struct Filesystem {
     pub(crate) bodies: SmallBodies,
     pub(crate) cache: Option<Arc<DiskCache>>,
     pub(crate) may_lend: AtomicBool,
+    /// Why not.
+    pub(crate) lends_not: Mutex<Option<String>>,
     /// The store's URL, by which the disk cache tells volumes apart.
     pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
@@ -127,6 +129,7 @@ impl Filesystem {
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
             cache: local.cache,
             may_lend: AtomicBool::new(false),
+            lends_not: Mutex::new(Some(String::from("nobody asked for them"))),
             volume,
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
@@ -157,8 +160,13 @@ impl Filesystem {
         self.state_dir.path()
     }
 
+    /// Where fetched bytes are kept on the local disk; `None`: nowhere.
+    pub fn cache_dir(&self) -> Option<&Path> {
+        self.config.cache.as_ref().map(|cache| cache.dir.as_path())
+    }
+
     /// What the disk cache holds; `None` without one.
-    pub fn cache_stats(&self) -> Option<CacheStats> {
+    pub(crate) fn cache_stats(&self) -> Option<CacheStats> {
         self.cache.as_ref().map(|cache| cache.stats())
     }
 

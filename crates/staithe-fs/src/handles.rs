@@ -66,6 +66,11 @@ impl<T> Handles<T> {
         self.open.read().values().cloned().collect()
     }
 
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open.read().len()
+    }
+
     pub(crate) fn remove(&self, id: HandleId) -> Option<Arc<T>> {
         self.open.write().remove(&id)
     }

@@ -22,7 +22,7 @@ use staithe_store::{ETag, Key};
 
 use crate::api::{HandleId, OpenMode, Opened};
 use crate::cache::{CachedFile, Identity, Whole};
-use crate::error::Result;
+use crate::error::Result as FsResult;
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
 
@@ -48,18 +48,30 @@ pub(crate) struct Lent {
 }
 
 impl Filesystem {
-    /// Whether files that are wholly in the disk cache may be lent: whoever opens them is then given them in
-    /// [`Opened::local`]. Off until this says otherwise.
-    pub fn lend_local_files(&self, may: bool) {
-        self.may_lend.store(may && self.can_lend(), Ordering::Release);
+    /// Whether files that are wholly in the disk cache may be lent, or why not: whoever opens them is then given them
+    /// in [`Opened::local`]. Off until this says otherwise.
+    pub fn lend_local_files(&self, may: Result<(), String>) {
+        let may = may.and_then(|()| self.can_lend().map_err(str::to_owned));
+        self.may_lend.store(may.is_ok(), Ordering::Release);
+        *self.lends_not.lock() = may.err();
     }
 
-    /// Whether there is a disk cache whose files could be lent. A file that is written to while it is lent moves from
-    /// the cache to the staging directory, so on a mount that writes both must be on one file system.
-    pub fn can_lend(&self) -> bool {
-        self.cache.as_ref().is_some_and(|cache| {
-            self.config.read_only || self.state_dir.is_on_one_file_system_with(cache.objects())
-        })
+    /// Whether there is a disk cache whose files could be lent, or why not. A file that is written to while it is lent
+    /// moves from the cache to the staging directory, so on a mount that writes both must be on one file system.
+    ///
+    /// # Errors
+    /// The reason, in a few words.
+    pub fn can_lend(&self) -> Result<(), &'static str> {
+        let cache = self.cache.as_ref().ok_or("there is no cache directory")?;
+        if self.config.read_only || self.state_dir.is_on_one_file_system_with(cache.objects()) {
+            return Ok(());
+        }
+        Err("cache directory and state directory are on different file systems")
+    }
+
+    /// Why files in the disk cache are not lent; `None` when they are.
+    pub fn lends_not_because(&self) -> Option<String> {
+        self.lends_not.lock().clone()
     }
 
     /// What the disk cache has of the inode's stored bytes; `None` without a cache, or without such bytes.
@@ -145,7 +157,7 @@ impl Filesystem {
         mode: OpenMode,
         cached: Option<Arc<CachedFile>>,
         lendable: Option<(LocalFile, Arc<CachedFile>)>,
-    ) -> Result<Opened> {
+    ) -> FsResult<Opened> {
         let writes = mode.write || mode.truncate;
         let mut state = inode.state();
         if let Some(cached) = cached.filter(|cached| state.is_stored_as(cached)) {

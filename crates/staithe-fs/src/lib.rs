@@ -13,8 +13,9 @@
 //! # Rooms
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`, `provision`: fetched bytes on
-//! the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
+//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`,
+//! `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
+//! `status`: what it says of itself.
 
 mod api;
 mod attributes;
@@ -50,10 +51,12 @@ mod rename;
 mod rename_tree;
 mod staging;
 mod state_dir;
+mod status;
 mod streaming;
 mod table;
 mod tries;
 mod upload;
+mod warm;
 mod write;
 
 pub use api::{
@@ -66,3 +69,5 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};
+pub use status::FsStatus;
+pub use warm::{WarmFailure, WarmReport, WarmRequest};

@@ -58,6 +58,12 @@ impl Filesystem {
         Err(FsError::new(FsErrorKind::NoSpace, text))
     }
 
+    /// How many bytes of a file the disk cache lacks.
+    pub(crate) async fn not_provided(&self, inode: &Inode) -> u64 {
+        let cached = self.cached(inode).await;
+        cached.map_or(0, |cached| missing(&cached).iter().map(|gap| gap.end - gap.start).sum())
+    }
+
     async fn provide_piece(
         &self,
         inode: &Arc<Inode>,

@@ -452,7 +452,7 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&
         c.cache = cache.map(|dir| CacheConfig { dir: dir.to_owned(), size: 1 << 20 });
     })
     .await;
-    w.fs.lend_local_files(true);
+    w.fs.lend_local_files(Ok(()));
     let mut run = Run { w, m: Model::default(), sees_remote, lent: Cell::new(0) };
     for (i, step) in steps.iter().enumerate() {
         eprintln!("{i}: {step:?}");

@@ -72,10 +72,12 @@ impl Adapter {
     fn ask_for_passthrough(&self, config: &mut KernelConfig) {
         let has = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
-        self.fs.lend_local_files(has);
-        if !has {
-            tracing::info!("the kernel has no passthrough: cached files are served by this process");
+        if has {
+            self.fs.lend_local_files(Ok(()));
+            return;
         }
+        self.fs.lend_local_files(Err("the kernel has none".to_owned()));
+        tracing::info!("the kernel has no passthrough: cached files are served by this process");
     }
 
     pub(crate) fn later<R: Reply, T: Send + 'static>(
@@ -96,8 +98,9 @@ impl fuser::Filesystem for Adapter {
                 tracing::debug!(?wanted, "the kernel does not have this; going on without");
             }
         }
-        if self.fs.can_lend() {
-            self.ask_for_passthrough(config);
+        match self.fs.can_lend() {
+            Ok(()) => self.ask_for_passthrough(config),
+            Err(reason) => self.fs.lend_local_files(Err(reason.to_owned())),
         }
         // Each setter answers with the nearest value that would be taken.
         let _ = config.set_max_write(MAX_WRITE).or_else(|nearest| config.set_max_write(nearest));

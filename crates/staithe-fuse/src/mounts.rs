@@ -13,6 +13,8 @@ pub const FS_TYPE: &str = "fuse.staithe";
 pub struct MountEntry {
     /// Minor device number: names the FUSE connection and the backing-device settings.
     pub minor: u32,
+    /// What of the filesystem is mounted there: `/`, or a directory in it that was mounted again (`mount --bind`).
+    pub root: PathBuf,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
     /// The filesystem type.
@@ -47,7 +49,8 @@ pub(crate) fn visible_at(path: &Path) -> io::Result<Option<MountEntry>> {
 fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let device = text(fields.nth(2)?)?;
-    let mountpoint = unescape(fields.nth(1)?);
+    let root = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+    let mountpoint = unescape(fields.next()?);
     let mut after = fields.skip_while(|f| *f != b"-").skip(1);
     let fs_type = text(after.next()?)?.to_owned();
     let source = String::from_utf8_lossy(&unescape(after.next()?)).into_owned();
@@ -55,7 +58,7 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let user_id = options.split(',').find_map(|o| o.strip_prefix("user_id=")?.parse().ok());
     let minor = device.split_once(':')?.1.parse().ok()?;
     let mountpoint = PathBuf::from(OsString::from_vec(mountpoint));
-    Some(MountEntry { minor, mountpoint, fs_type, source, user_id })
+    Some(MountEntry { minor, root, mountpoint, fs_type, source, user_id })
 }
 
 fn text(field: &[u8]) -> Option<&str> {
@@ -89,6 +92,7 @@ mod tests {
             br"36 25 0:45 / /mnt/a\040b rw,nosuid shared:1 - fuse.staithe s3://b rw,user_id=1000,group_id=5";
         let entry = parse(line).unwrap();
         assert_eq!((entry.minor, entry.mountpoint.as_path()), (45, Path::new("/mnt/a b")));
+        assert_eq!(entry.root, Path::new("/"));
         assert_eq!((entry.source.as_str(), entry.user_id), ("s3://b", Some(1000)));
         assert!(entry.is_staithe());
     }

@@ -100,7 +100,7 @@ impl Passthrough {
             }
             Some(Err(error)) => {
                 backings.is_off = true;
-                fs.lend_local_files(false);
+                fs.lend_local_files(Err(format!("the kernel refuses: {error}")));
                 tracing::info!(%error, "no passthrough: cached files are served by this process");
             }
             None => {}

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::control::{Served, Server};
 use crate::failure::{DONE, Failure, KEPT, chain};
 use crate::registry::{Entry, Record};
 use crate::settings::Settings;
@@ -69,10 +70,15 @@ async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
         name = signals.next() => return Err(Failure::failed(format!("{name} came before the mount was ready"))),
     };
     let entry = register(&settings, &mount);
+    let control = entry.as_ref().and_then(|entry| listen(entry, &settings, &fs, &mount));
     ready(&settings, &mount);
     tokio::select! {
         () = mount.ended() => tracing::info!("unmounted from outside"),
         name = signals.next() => tracing::info!(signal = name, "asked to end"),
+    }
+    if let Some(control) = control {
+        // First of all: nothing that a command has begun may go on below a mount that ends.
+        control.end().await;
     }
     Ok((end(&settings, &fs, &mount).await, entry))
 }
@@ -103,9 +109,24 @@ fn register(settings: &Settings, mount: &FuseMount) -> Option<Entry> {
     };
     let created = Entry::create(record);
     if let Err(error) = &created {
-        tracing::warn!(%error, "`staithe umount` will not find this daemon, and not wait for it");
+        tracing::warn!(%error, "no command will find this daemon, and `staithe umount` not wait for it");
     }
     created.ok()
+}
+
+/// Takes commands.
+fn listen(entry: &Entry, settings: &Settings, fs: &Arc<Filesystem>, mount: &FuseMount) -> Option<Server> {
+    let served = Served {
+        fs: Arc::clone(fs),
+        source: settings.name.clone(),
+        mountpoint: mount.mountpoint().to_owned(),
+        started: Instant::now(),
+    };
+    let started = Server::start(entry.socket(), served);
+    if let Err(error) = &started {
+        tracing::warn!(%error, "this daemon takes no commands");
+    }
+    started.ok()
 }
 
 fn ready(settings: &Settings, mount: &FuseMount) {

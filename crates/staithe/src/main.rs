@@ -2,21 +2,26 @@
 //! underneath it.
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
-//! a mount). `background` detaches it, `registry` lets `umount` find it, `doctor` looks before anybody mounts.
+//! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
+//! (`status`, `warm`), `doctor` looks before anybody mounts.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
+mod control;
 mod daemon;
 mod doctor;
 mod failure;
+mod locate;
 mod options;
 mod places;
 mod registry;
 mod settings;
 mod source;
+mod status;
 mod survey;
 mod telemetry;
 mod umount;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -47,13 +52,13 @@ fn run(command: Command) -> Result<u8, Failure> {
             }
             daemon::run(settings)
         }
+        Command::Warm(options) => warm::run(&options),
         Command::Umount(options) => umount::run(&options),
         Command::Doctor(options) => doctor::run(&options),
-        Command::Status(_)
-        | Command::Top(_)
+        Command::Status(options) => status::run(&options),
+        Command::Top(_)
         | Command::Sync(_)
         | Command::Jobs(_)
-        | Command::Warm(_)
         | Command::Reload(_)
         | Command::Verify(_)
         | Command::Snapshot(_) => {

@@ -27,16 +27,16 @@ pub(crate) enum Command {
     Umount(UmountOptions),
     /// Check FUSE, permissions, credentials, and what the store supports
     Doctor(DoctorOptions),
-    #[command(hide = true)]
-    Status(Rest),
+    /// Show what a mount's daemon is doing
+    Status(StatusOptions),
     #[command(hide = true)]
     Top(Rest),
     #[command(hide = true)]
     Sync(Rest),
     #[command(hide = true)]
     Jobs(Rest),
-    #[command(hide = true)]
-    Warm(Rest),
+    /// Fetch files into the cache of their mount
+    Warm(WarmOptions),
     #[command(hide = true)]
     Reload(Rest),
     #[command(hide = true)]
@@ -226,6 +226,25 @@ pub(crate) struct DoctorOptions {
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// Where it is mounted, or any path in it
+    pub(crate) mountpoint: PathBuf,
+    /// One JSON object; sizes in bytes, times in seconds
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WarmOptions {
+    /// Files, and directories with all that is below them, in one mount
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How many files at once
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

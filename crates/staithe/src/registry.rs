@@ -1,7 +1,8 @@
-//! How `staithe umount` finds the daemon of a mount point, and learns how it ended.
+//! How a command finds the daemon of a mount point, and learns how it ended.
 //!
 //! A running daemon holds a lock on a small file that is named after its mount point. The lock is a gate: it opens
-//! when the process is gone, however it went; the exit code is in the file by then, or the daemon died.
+//! when the process is gone, however it went; the exit code is in the file by then, or the daemon died. Its control
+//! socket has the same name with another ending; who holds the lock may replace it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -47,6 +48,11 @@ impl Entry {
         Ok(entry)
     }
 
+    /// Where its control socket belongs.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_beside(&self.path)
+    }
+
     /// Leaves the exit code for whoever waits.
     pub(crate) fn finish(&mut self, exit_code: u8) -> io::Result<()> {
         self.record.exit_code = Some(exit_code);
@@ -65,7 +71,10 @@ impl Entry {
 
 /// Another process's entry.
 #[derive(Debug)]
-pub(crate) struct Found(File);
+pub(crate) struct Found {
+    file: File,
+    path: PathBuf,
+}
 
 /// What became of a daemon.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,18 +91,30 @@ impl Found {
         let name = file_name(&mount.mountpoint);
         let theirs = mount.user_id.map(|id| PathBuf::from(format!("/run/user/{id}/staithe")));
         let dirs = [places::runtime_dir(), Some(PathBuf::from("/run/staithe")), theirs];
-        dirs.into_iter().flatten().find_map(|dir| File::open(dir.join(&name)).ok()).map(Self)
+        dirs.into_iter().flatten().map(|dir| dir.join(&name)).find_map(|path| {
+            let file = File::open(&path).ok()?;
+            Some(Self { file, path })
+        })
+    }
+
+    /// Where its control socket is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_beside(&self.path)
     }
 
     /// Waits until the daemon is gone.
     pub(crate) fn wait(mut self) -> io::Result<End> {
-        rustix::io::retry_on_intr(|| flock(&self.0, FlockOperation::LockShared))?;
+        rustix::io::retry_on_intr(|| flock(&self.file, FlockOperation::LockShared))?;
         let mut text = String::new();
-        self.0.rewind()?;
-        self.0.read_to_string(&mut text)?;
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
         let record: Record = serde_json::from_str(&text)?;
         Ok(record.exit_code.map_or(End::Died(record.state_dir), End::Exit))
     }
+}
+
+fn socket_beside(record: &Path) -> PathBuf {
+    record.with_extension("sock")
 }
 
 fn file_name(mountpoint: &Path) -> String {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, run, start};
+use real::{BUCKET, Bucket, at, daemon, noise, run, staithe, start, text};
 use staithe_testkit::{DaemonOptions, Operation, S3Server, Versioning, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -239,4 +239,100 @@ fn a_directory_that_cannot_be_used_is_refused_in_a_sentence() {
     );
     let without = daemon(&format!("s3://{BUCKET}")).env(bench.server.env()).args(["--cache-size", "1GiB"]);
     refuse(without, 2, &["--cache-dir"]);
+}
+
+#[test]
+fn warm_makes_files_whole_and_goes_on_where_it_ended() {
+    let bench = Bench::new();
+    let content = |n: u32| noise(n, 300_000 + n as usize);
+    for n in 0..20 {
+        bench.bucket().put(&format!("d/{}/f{n:02}", n % 3), content(n));
+    }
+    bench.bucket().put("d/empty", "");
+    bench.bucket().put("big", noise(99, 20 * MIB));
+    let total: u64 = (0..20).map(|n| content(n).len() as u64).sum();
+    let mut mount = start(bench.options());
+    let warm = |mount: &staithe_testkit::MountedDaemon, name: &str| {
+        let output = staithe(&["warm", text(&at(mount, name))], Path::new("/"));
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let fetched = bench.fetched(|| {
+        let (code, said) = warm(&mount, "d");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("21 of 21 files"), "{said}");
+    });
+    assert_eq!(fetched, total, "each byte once");
+    // Killed, it goes on where it was; what is there is not fetched again.
+    let head = noise(99, 20 * MIB)[..MIB].to_vec();
+    let mut piece = vec![0; MIB];
+    File::open(at(&mount, "big")).unwrap().read_exact_at(&mut piece, 0).unwrap();
+    assert!(piece == head);
+    mount.terminate().unwrap();
+    let mut mount = start(bench.options());
+    let fetched = bench.fetched(|| assert_eq!(warm(&mount, "").0, Some(0)));
+    assert!((1..=19 * MIB as u64).contains(&fetched), "{fetched}");
+    let fetched = bench.fetched(|| {
+        assert_eq!(warm(&mount, "").0, Some(0));
+        for n in 0..20 {
+            assert!(fs::read(at(&mount, &format!("d/{}/f{n:02}", n % 3))).unwrap() == content(n));
+        }
+        assert!(fs::read(at(&mount, "big")).unwrap() == noise(99, 20 * MIB));
+    });
+    assert_eq!(fetched, 0);
+    assert_eq!(mount.terminate().unwrap(), 0);
+}
+
+#[test]
+fn warm_says_what_does_not_fit() {
+    let bench = Bench::new();
+    for n in 0..4 {
+        bench.bucket().put(&format!("f{n}"), noise(n, 2 * MIB));
+    }
+    let mount = start(bench.options().args(["--cache-size", "3MiB"]));
+    let output = staithe(&["warm", text(mount.path())], Path::new("/"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("fit into the disk cache") || said.contains("more than the cache may hold"),
+        "{said}"
+    );
+}
+
+#[test]
+fn status_says_what_the_cache_holds_and_whether_the_kernel_reads_it_by_itself() {
+    let bench = Bench::new();
+    bench.bucket().put("file", noise(1, MIB));
+    let asked = |mount: &staithe_testkit::MountedDaemon| {
+        let output = staithe(&["status", text(mount.path())], Path::new("/"));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let disk = tempfile::tempdir().unwrap();
+    let mut mount = start(bench.options_in(&disk.path().join("cache")).state_dir(disk.path()));
+    fs::read(at(&mount, "file")).unwrap();
+    assert!(
+        wait_until(SOON, || asked(&mount).contains("1.0 MiB of 10.0 GiB in use, 1 files")),
+        "{}",
+        asked(&mount)
+    );
+    assert!(asked(&mount).contains("passthrough     on"), "{}", asked(&mount));
+    mount.terminate().unwrap();
+
+    // On two disks a file that is written to could not move from the one to the other.
+    let small = tempfile::tempdir().unwrap();
+    let tmpfs = Tmpfs::mount(small.path(), "16m");
+    let mut mount = start(bench.options_in(tmpfs.0));
+    for _ in 0..3 {
+        assert!(fs::read(at(&mount, "file")).unwrap() == noise(1, MIB));
+    }
+    assert!(
+        asked(&mount).contains("passthrough     off: cache directory and state directory"),
+        "{}",
+        asked(&mount)
+    );
+    mount.terminate().unwrap();
+    let mut mount = start(bench.options_in(tmpfs.0).arg("--read-only"));
+    assert!(asked(&mount).contains("passthrough     on"), "{}", asked(&mount));
+    assert!(fs::read(at(&mount, "file")).unwrap() == noise(1, MIB));
+    mount.terminate().unwrap();
 }

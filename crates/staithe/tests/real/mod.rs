@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod bucket;
+mod command;
 
 use std::fs::File;
 use std::io;
@@ -14,6 +15,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
 
 pub(crate) use bucket::Bucket;
+pub(crate) use command::{record, refusal, staithe, text};
 
 /// The bucket that the tests mount.
 pub(crate) const BUCKET: &str = "bucket";

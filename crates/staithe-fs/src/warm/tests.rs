@@ -1,0 +1,210 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use staithe_store::decorators::{Operation, RequestLog};
+use staithe_store::{Key, MemoryOptions, MemoryStore, NewObject, ObjectStore, Payload, PutCondition};
+
+use super::*;
+use crate::config::{AttributeSource, FsConfig, Ttl};
+
+const PAGE: u16 = 3;
+
+struct World {
+    bucket: Arc<MemoryStore>,
+    log: Arc<RequestLog>,
+    fs: Arc<Filesystem>,
+    progress: watch::Sender<WarmReport>,
+    _state: tempfile::TempDir,
+}
+
+impl World {
+    async fn of(keys: &[&str]) -> Self {
+        Self::with(keys, |_| {}).await
+    }
+
+    async fn with(keys: &[&str], change: impl FnOnce(&mut FsConfig)) -> Self {
+        let bucket = Arc::new(MemoryStore::new(MemoryOptions { page_max: PAGE, ..MemoryOptions::default() }));
+        for key in keys {
+            put(&bucket, key, key).await;
+        }
+        let log = Arc::new(RequestLog::new(bucket.clone()));
+        let state = tempfile::tempdir().unwrap();
+        let mut config = FsConfig::new(state.path());
+        change(&mut config);
+        let fs = Filesystem::open(log.clone(), config).await.unwrap();
+        Self { bucket, log, fs, progress: watch::Sender::default(), _state: state }
+    }
+
+    /// The paths of the files that are found, and the report.
+    async fn found(&self, paths: &[&str]) -> (Vec<String>, WarmReport) {
+        let seen = Mutex::new(Vec::new());
+        let report = self
+            .warm(paths, 4, &|file, meter| {
+                let seen = &seen;
+                Box::pin(async move {
+                    seen.lock().push(self.fs.inodes.path(file.ino)?);
+                    meter.fetched(file.state().size());
+                    Ok(())
+                })
+            })
+            .await;
+        let mut seen = seen.into_inner();
+        seen.sort();
+        (seen, report)
+    }
+
+    async fn warm<'f>(&'f self, paths: &[&str], jobs: usize, one: &WarmOne<'f>) -> WarmReport {
+        let paths = paths.iter().map(|&path| path.to_owned()).collect();
+        self.progress.send_replace(WarmReport::default());
+        self.fs.warm_each(&WarmRequest { paths, jobs }, Meter(&self.progress), one).await;
+        // Nothing stays that nobody needs.
+        assert_eq!(self.fs.inodes.len(), 1);
+        self.progress.borrow().clone()
+    }
+}
+
+async fn put(bucket: &MemoryStore, key: &str, body: &str) {
+    let key = Key::new(key).unwrap();
+    let body = Payload::from(body.to_owned().into_bytes());
+    bucket.put(&key, body, NewObject::default(), PutCondition::Always).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_file_is_found_once_whatever_the_pages() {
+    let keys = [
+        "a//hidden",
+        "a/../hidden",
+        "a/1",
+        "a/2",
+        "a/3",
+        "a/4",
+        "a/b/",
+        "a/b/5",
+        "a/c/d/e/6",
+        "b",
+        "c/",
+        "x",
+        "x!",
+        "x-1",
+        "x-2",
+        "x-3",
+        "x-4",
+        "x.5",
+        "x/7",
+        "y",
+    ];
+    let world = World::of(&keys).await;
+    let below_a = ["a/1", "a/2", "a/3", "a/4", "a/b/5", "a/c/d/e/6"];
+    let others = ["b", "x!", "x-1", "x-2", "x-3", "x-4", "x.5", "x/7", "y"];
+    let all = [&below_a[..], &others].concat();
+    let bytes: usize = all.iter().map(|path| path.len()).sum();
+    for paths in [&[""][..], &["", "a/1", "x"]] {
+        let (seen, report) = world.found(paths).await;
+        assert_eq!(seen, all);
+        let wanted = WarmReport {
+            files_found: all.len() as u64,
+            files_done: all.len() as u64,
+            bytes_wanted: bytes as u64,
+            bytes_done: bytes as u64,
+            bytes_fetched: bytes as u64,
+            ..WarmReport::default()
+        };
+        assert_eq!(report, wanted);
+    }
+    assert_eq!(world.found(&["a", "a/b", "a/1"]).await.0, below_a);
+    assert_eq!(world.found(&["a/c/", "b"]).await.0, ["a/c/d/e/6", "b"]);
+    assert_eq!(world.found(&["c"]).await.0, [""; 0]);
+    assert_eq!(world.found(&["x"]).await.0, ["x/7"]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_failure_and_the_rest_is_warmed() {
+    let world = World::of(&["a/1", "b"]).await;
+    let (seen, report) = world.found(&["a", "b", "c/d", "b/e", "a//1", "a/.."]).await;
+    assert_eq!(seen, ["a/1", "b"]);
+    let failed: BTreeSet<_> = report.failures.iter().map(|f| &*f.path).collect();
+    // What lies below `a` is walked with it.
+    assert_eq!(failed, BTreeSet::from(["c/d"]), "{report:?}");
+    assert_eq!((report.failed, report.is_whole()), (1, false));
+    let (_, report) = world.found(&["a/../b"]).await;
+    assert_eq!(report.failed, 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn failures_are_counted_and_ten_are_told() {
+    let keys: Vec<_> = (10..35).map(|n| format!("d/{n}")).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let world = World::of(&keys).await;
+    let report =
+        world.warm(&["d"], 3, &|_, _| Box::pin(async { Err(FsError::new(FsErrorKind::Io, "broken")) })).await;
+    assert_eq!((report.failed, report.failures.len(), report.files_done), (25, 10, 0));
+    assert!(report.failures[0].reason.contains("broken"));
+}
+
+#[tokio::test]
+async fn as_many_at_once_as_asked_for_and_no_more() {
+    let keys: Vec<_> = (10..35).map(|n| format!("d/{n}")).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let world = World::of(&keys).await;
+    for (jobs, wanted) in [(0, 1), (1, 1), (7, 7), (1000, 25)] {
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let report = world
+            .warm(&["d"], jobs, &|_, _| {
+                let (running, most) = (&running, &most);
+                Box::pin(async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
+                    // As long as the walk goes on, others may come.
+                    for _ in 0..1000 {
+                        tokio::task::yield_now().await;
+                    }
+                    running.fetch_sub(1, Ordering::AcqRel);
+                    Ok(())
+                })
+            })
+            .await;
+        assert_eq!((report.files_done, most.into_inner()), (25, wanted), "{jobs} jobs");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_meanwhile_is_counted_as_it_is() {
+    let world = World::with(&["d/a", "d/b", "d/c"], |config| config.metadata_ttl = Ttl::Zero).await;
+    let bucket = &world.bucket;
+    let report = world
+        .warm(&["d"], 1, &|file, meter| {
+            Box::pin(async move {
+                bucket.delete(staithe_store::DeleteRequest::latest(Key::new("d/b").unwrap())).await.unwrap();
+                put(bucket, "d/c", "longer than it was").await;
+                meter.there(file.state().size());
+                Ok(())
+            })
+        })
+        .await;
+    assert_eq!((report.files_found, report.files_done, report.failed), (2, 2, 0), "{report:?}");
+    assert_eq!((report.bytes_wanted, report.bytes_done, report.bytes_fetched), (21, 21, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn where_names_are_believed_a_page_is_all_that_is_asked() {
+    let keys = ["d/1", "d/2", "d/3", "d/4", "d/5"];
+    let change = |config: &mut FsConfig| {
+        (config.metadata_ttl, config.attributes) = (Ttl::Forever, AttributeSource::Listing);
+    };
+    let world = World::with(&keys, change).await;
+    world.log.take();
+    assert_eq!(world.found(&["d"]).await.0, keys);
+    let asked: Vec<_> = world.log.take().into_iter().map(|r| r.operation).collect();
+    // One for the name of the directory, two for its pages.
+    assert_eq!(asked, [Operation::List; 3]);
+}
+
+#[tokio::test]
+async fn without_a_cache_nothing_is_asked() {
+    let world = World::of(&["a"]).await;
+    world.log.take();
+    let request = WarmRequest { paths: vec![String::new()], jobs: 1 };
+    let error = world.fs.warm(&request, &watch::Sender::default()).await.unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::Unsupported);
+    assert!(world.log.take().is_empty());
+}

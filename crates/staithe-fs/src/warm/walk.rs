@@ -1,0 +1,188 @@
+//! The files below some paths, found page by page.
+//!
+//! Memory: the walk holds one page of each directory on the way down to where it stands, whatever these hold.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Meter;
+use crate::api::{Ino, Lookup};
+use crate::directory::{Progress, extend, is_file};
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::lookup::Dent;
+use crate::table::Pinned;
+
+/// A file that was found.
+pub(super) struct Target<'f> {
+    pub(super) dir: Arc<Pinned<'f>>,
+    pub(super) name: Arc<str>,
+    /// From the root.
+    pub(super) path: String,
+    /// As the listing has it.
+    pub(super) size: u64,
+}
+
+/// A directory on the way down.
+struct Level<'f> {
+    dir: Arc<Pinned<'f>>,
+    path: String,
+    progress: Progress,
+    entries: std::vec::IntoIter<(Arc<str>, Dent)>,
+    /// Files that a directory of the same name on a later page may still hide. Each is the beginning of the next.
+    held_back: Vec<(Arc<str>, Dent)>,
+}
+
+impl<'f> Level<'f> {
+    fn new(dir: Pinned<'f>, path: String) -> Self {
+        let entries = Vec::new().into_iter();
+        Self { dir: Arc::new(dir), path, progress: Progress::Start, entries, held_back: Vec::new() }
+    }
+
+    /// The next entry; `None` at the end.
+    async fn next(&mut self, fs: &Filesystem) -> Result<Option<(Arc<str>, Dent)>> {
+        loop {
+            if let Some(entry) = self.entries.next() {
+                return Ok(Some(entry));
+            }
+            let Some(page) = fs.next_page(&self.dir, &mut self.progress).await? else { return Ok(None) };
+            let mut entries = std::mem::take(&mut self.held_back);
+            extend(&mut entries, page.entries);
+            if let Some(last) = page.last {
+                // Between `x` and `x/` there are only names that begin with `x`.
+                let may_be_hidden =
+                    |(name, dent): &(Arc<str>, Dent)| is_file(dent) && last.starts_with(&**name);
+                (self.held_back, entries) = entries.into_iter().partition(may_be_hidden);
+            }
+            self.entries = entries.into_iter();
+        }
+    }
+}
+
+impl Filesystem {
+    /// Sends the files at and below `paths`, each once; tells `meter` of each, and of what fails.
+    pub(super) async fn walk<'f>(
+        &'f self,
+        paths: &[String],
+        found: mpsc::Sender<Target<'f>>,
+        meter: Meter<'_>,
+    ) {
+        for path in topmost(paths) {
+            if let Err(error) = self.walk_path(path, &found, meter).await {
+                meter.failed(path, &error);
+            }
+        }
+    }
+
+    async fn walk_path<'f>(
+        &'f self,
+        path: &str,
+        found: &mpsc::Sender<Target<'f>>,
+        meter: Meter<'_>,
+    ) -> Result<()> {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = self.find(above).await?;
+        if name.is_empty() {
+            self.walk_below(Level::new(dir, String::new()), found, meter).await;
+            return Ok(());
+        }
+        let named = self.child(dir.ino, name).await?.ok_or_else(|| absent(path))?;
+        if named.is_dir() {
+            self.walk_below(Level::new(named, path.to_owned()), found, meter).await;
+            return Ok(());
+        }
+        let size = named.state().size();
+        let target = Target { dir: Arc::new(dir), name: Arc::from(name), path: path.to_owned(), size };
+        send(found, target, meter).await;
+        Ok(())
+    }
+
+    async fn walk_below<'f>(&'f self, top: Level<'f>, found: &mpsc::Sender<Target<'f>>, meter: Meter<'_>) {
+        let mut way = vec![top];
+        while let Some(level) = way.last_mut() {
+            let (name, dent) = match level.next(self).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
+                    way.pop();
+                    continue;
+                }
+                Err(error) => {
+                    meter.failed(&level.path, &error);
+                    way.pop();
+                    continue;
+                }
+            };
+            let path =
+                if level.path.is_empty() { name.to_string() } else { format!("{}/{name}", level.path) };
+            match dent {
+                Dent::File { size, .. } => {
+                    send(found, Target { dir: Arc::clone(&level.dir), name, path, size }, meter).await;
+                }
+                Dent::Directory { .. } => match self.child(level.dir.ino, &name).await {
+                    Ok(Some(dir)) if dir.is_dir() => way.push(Level::new(dir, path)),
+                    // Changed since the listing.
+                    Ok(_) => {}
+                    Err(error) => meter.failed(&path, &error),
+                },
+            }
+        }
+    }
+
+    /// The inode at a path from the root.
+    async fn find(&self, path: &str) -> Result<Pinned<'_>> {
+        let mut at = self.inodes.pin(self.inodes.get(Ino::ROOT)?);
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            at = self.child(at.ino, name).await?.ok_or_else(|| absent(path))?;
+        }
+        Ok(at)
+    }
+
+    /// The inode of a name, if there is one.
+    pub(super) async fn child(&self, dir: Ino, name: &str) -> Result<Option<Pinned<'_>>> {
+        let Lookup::Found(entry) = self.lookup(dir, name).await? else { return Ok(None) };
+        let ino = entry.attr.ino;
+        let pinned = self.inodes.get(ino).map(|inode| self.inodes.pin(inode));
+        // The lookup counted one as well, as for the kernel.
+        self.inodes.forget(ino, 1);
+        pinned.map(Some)
+    }
+}
+
+async fn send<'f>(found: &mpsc::Sender<Target<'f>>, target: Target<'f>, meter: Meter<'_>) {
+    meter.found(target.size);
+    // Those who take them go last.
+    let _ = found.send(target).await;
+}
+
+fn absent(path: &str) -> FsError {
+    FsError::new(FsErrorKind::NotFound, format!("there is no {path:?}"))
+}
+
+/// The paths that lie below no other.
+fn topmost(paths: &[String]) -> impl Iterator<Item = &str> {
+    let all: BTreeSet<&str> = paths.iter().map(|path| path.trim_matches('/')).collect();
+    let has_above = |all: &BTreeSet<&str>, path: &str| {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        !path.is_empty() && above.chain([""]).any(|above| all.contains(above))
+    };
+    all.clone().into_iter().filter(move |path| !has_above(&all, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_another_is_walked_once() {
+        let top = |paths: &[&str]| {
+            let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
+            topmost(&paths).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(top(&["a/b", "a-b", "a", "/a/", "ab"]), ["a", "a-b", "ab"]);
+        assert_eq!(top(&["a/b/c", "a/b", "a/bc"]), ["a/b", "a/bc"]);
+        assert_eq!(top(&["a", "", "b/c"]), [""]);
+        assert_eq!(top(&[]), [""; 0]);
+    }
+}

@@ -1,0 +1,87 @@
+//! `staithe status`: what a mount's daemon says of itself.
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::control::{Conversation, Reply, Request, Status};
+use crate::failure::{DONE, Failure};
+use crate::locate::locate;
+use crate::options::StatusOptions;
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the daemon, and prints what it says.
+///
+/// # Errors
+/// One sentence: nothing of ours is mounted there, or its daemon does not answer.
+pub(crate) fn run(options: &StatusOptions) -> Result<u8, Failure> {
+    let place = locate(&options.mountpoint)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?;
+    let reply = runtime.block_on(async {
+        let mut conversation = Conversation::begin(&place.mount, &Request::Status {}).await?;
+        conversation.next(PATIENCE).await
+    })?;
+    let value = match reply {
+        Reply::Done(value) => value,
+        Reply::Error(sentence) => return Err(Failure::failed(sentence)),
+        Reply::News(_) => return Err(Failure::failed("the daemon answered something else than its status")),
+    };
+    if options.json {
+        // As it came: a newer daemon may say more than we know of.
+        say(&value);
+        return Ok(DONE);
+    }
+    let status: Status = serde_json::from_value(value)
+        .map_err(|e| Failure::caused("the daemon's status cannot be understood; try --json", &e))?;
+    print(&status);
+    Ok(DONE)
+}
+
+fn print(status: &Status) {
+    let line = |what: &str, value: &dyn Display| say(&format_args!("{what:<16}{value}"));
+    let size = |bytes| ByteSize::b(bytes).display().iec();
+    let Status { memory, .. } = status;
+    line("mount point", &status.mountpoint);
+    line("source", &status.source);
+    line("process", &status.pid);
+    line("version", &status.version);
+    line("up for", &humantime::format_duration(Duration::from_secs(status.uptime_seconds)));
+    line("state directory", &status.state_dir);
+    line("access", &if status.read_only { "read-only" } else { "read and write" });
+    line("write mode", &status.write_mode);
+    line("open files", &status.open_files);
+    line("dirty files", &status.dirty_files);
+    line("inodes", &status.inodes);
+    line(
+        "memory",
+        &format_args!(
+            "{} of {} in use, {} at most",
+            size(memory.used_bytes),
+            size(memory.limit_bytes),
+            size(memory.peak_bytes)
+        ),
+    );
+    let Some(cache) = &status.cache else {
+        return line("cache directory", &"none");
+    };
+    line("cache directory", &cache.dir);
+    let (used, limit) = (size(cache.used_bytes), size(cache.limit_bytes));
+    line("cache", &format_args!("{used} of {limit} in use, {} files", cache.files));
+    if cache.damaged_blocks > 0 {
+        line("", &format_args!("{} blocks were damaged, and fetched again", cache.damaged_blocks));
+    }
+    match &cache.no_passthrough_because {
+        None => line("passthrough", &"on: the kernel reads whole cached files by itself"),
+        Some(reason) => line("passthrough", &format_args!("off: {reason}")),
+    }
+}
+
+fn say(what: &dyn Display) {
+    // A closed standard output is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{what}");
+}
