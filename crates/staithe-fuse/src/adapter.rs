@@ -15,7 +15,9 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use staithe_fs::{Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Opened, Result, SetAttr};
+use staithe_fs::{
+    Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Opened, ReadData, Result, SetAttr,
+};
 
 use crate::directory::{self, Batch};
 use crate::dispatch::{Deadline, Dispatcher, Reply};
@@ -285,7 +287,7 @@ impl fuser::Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -297,15 +299,11 @@ impl fuser::Filesystem for Adapter {
         let subject = Subject::inode("read", ino.0);
         let handle = HandleId(handle.0);
         let known = || self.fs.try_read(handle, offset, size);
-        let Some(reply) =
-            self.dispatcher.if_known(&subject, reply, known, |reply, data| send::data(reply, &data))
-        else {
-            return;
-        };
+        let (unique, line) = (request.unique(), Arc::clone(&self.line));
+        let send = move |reply, data: ReadData| send::data(reply, unique, &line, &data);
+        let Some(reply) = self.dispatcher.if_known(&subject, reply, known, &send) else { return };
         let fs = Arc::clone(&self.fs);
-        self.later(subject, reply, async move { fs.read(handle, offset, size).await }, |reply, data| {
-            send::data(reply, &data);
-        });
+        self.later(subject, reply, async move { fs.read(handle, offset, size).await }, send);
     }
 
     fn write(

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
+use bytes::Bytes;
 use fuser::{INodeNo, Notifier, RequestId};
 use rustix::io::IoSlice;
 use staithe_fs::Ino;
@@ -29,8 +30,18 @@ impl Kernel {
 
     /// Answers READDIRPLUS `unique`.
     pub(crate) fn answer(&self, unique: RequestId, records: &Records) -> io::Result<()> {
-        let header = header(unique.0, records.as_bytes().len());
-        let slices = [IoSlice::new(&header), IoSlice::new(records.as_bytes())];
+        self.answer_with(unique, &[records.as_bytes()])
+    }
+
+    /// Answers READ `unique` with slices in order, as they are: no byte is copied on the way to the kernel.
+    pub(crate) fn answer_slices(&self, unique: RequestId, data: &[Bytes]) -> io::Result<()> {
+        self.answer_with(unique, data)
+    }
+
+    fn answer_with(&self, unique: RequestId, payload: &[impl AsRef<[u8]>]) -> io::Result<()> {
+        let header = header(unique.0, payload.iter().map(|slice| slice.as_ref().len()).sum());
+        let payload = payload.iter().map(|slice| IoSlice::new(slice.as_ref()));
+        let slices: Vec<_> = std::iter::once(IoSlice::new(&header)).chain(payload).collect();
         rustix::io::writev(&self.device, &slices)?;
         Ok(())
     }

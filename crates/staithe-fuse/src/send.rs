@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use fuser::{
     FileHandle, Generation, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr,
+    RequestId,
 };
 use staithe_fs::{Attributes, Entry, FsStats, HandleId, Lookup, ReadData};
 
 use crate::attributes::{absent, file_attr, ttl};
-use crate::errno::{Address, BUFFER_TOO_SMALL, errno};
+use crate::errno::{ALREADY_ANSWERED, Address, BUFFER_TOO_SMALL, errno};
+use crate::kernel::Line;
 
 /// Inode numbers are never reused, so there is one generation.
 pub(crate) const GENERATION: Generation = Generation(0);
@@ -42,12 +44,22 @@ pub(crate) fn opened_directory(reply: ReplyOpen, handle: HandleId) {
     reply.opened(FileHandle(handle.0), fuser::FopenFlags::empty());
 }
 
-/// A reply takes one slice: data in several is joined, which is rare (a read across two parts).
-pub(crate) fn data(reply: ReplyData, data: &ReadData) {
-    match &*data.0 {
-        [] => reply.data(&[]),
-        [one] => reply.data(one),
-        many => reply.data(&many.concat()),
+/// Slices that one call to the kernel takes: its own limit is 1,024, the header among them.
+const SLICES_MOST: usize = 1000;
+
+/// A reply of the session takes one slice. A read across chunks of a body has many, which go to the kernel as they are.
+pub(crate) fn data(reply: ReplyData, unique: RequestId, line: &Line, data: &ReadData) {
+    match (&*data.0, line.get()) {
+        ([], _) => reply.data(&[]),
+        ([one], _) => reply.data(one),
+        (many, Some(kernel)) if many.len() <= SLICES_MOST => {
+            if let Err(error) = kernel.answer_slices(unique, many) {
+                // As for every reply: the request is gone, with its connection.
+                tracing::debug!(%error, "data could not be sent");
+            }
+            reply.error(ALREADY_ANSWERED);
+        }
+        (many, _) => reply.data(&many.concat()),
     }
 }
 
