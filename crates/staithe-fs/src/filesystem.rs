@@ -11,6 +11,7 @@ use staithe_store::{ObjectStore, Version};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::ahead::Ahead;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
 use crate::config::{AttributeSource, FsConfig, OnConflict};
@@ -40,6 +41,7 @@ pub struct Filesystem {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) inodes: InodeTable,
     pub(crate) names: Dentries<Dent>,
+    pub(crate) ahead: Ahead,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -111,6 +113,7 @@ impl Filesystem {
             store,
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
+            ahead: Ahead::default(),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),

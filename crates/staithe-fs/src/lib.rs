@@ -11,11 +11,12 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
-//! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `state_dir`,
-//! `journal`, `recovery`: what outlives a run.
+//! `lookup`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! changes it. `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from
+//! the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it.
+//! `state_dir`, `journal`, `recovery`: what outlives a run.
 
+mod ahead;
 mod api;
 mod attributes;
 mod bodies;

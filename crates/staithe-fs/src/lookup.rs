@@ -71,7 +71,7 @@ impl From<&ObjectSummary> for Dent {
 
 /// What the store says of a name.
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Absent,
     /// An object with its attributes, and all its bytes if they came along.
     Object(Box<ObjectMeta>, Option<Bytes>),
@@ -151,7 +151,10 @@ impl Filesystem {
             let path = self.path_in(parent, name)?;
             let token = self.names.begin(parent.0);
             let answer = match self.names.lookup(parent.0, name, Instant::now()) {
-                Cached::Hit(dent, _) => self.ask_listed(&dir, &path, &dent).await?,
+                Cached::Hit(dent, _) => {
+                    let own = self.ask_listed(&dir, &path, &dent);
+                    crate::ahead::beside(own, self.look_ahead(&dir, name)).await?
+                }
                 _ if self.wants_full() => self.ask(&path).await?,
                 _ => self.ask_by_listing(&path).await?,
             };
@@ -201,7 +204,7 @@ impl Filesystem {
     }
 
     /// A name that a listing showed: only its attributes are missing.
-    async fn ask_listed(&self, dir: &Inode, path: &str, dent: &Dent) -> Result<Answer> {
+    pub(crate) async fn ask_listed(&self, dir: &Inode, path: &str, dent: &Dent) -> Result<Answer> {
         match dent {
             Dent::Directory { .. } => {
                 let Some(key) = self.marker_key(path)? else { return Ok(Answer::Absent) };
@@ -237,7 +240,7 @@ impl Filesystem {
 
     /// Makes an answer of the store the answer to the kernel. `None` when a change here overtook it and it
     /// should be asked for again; `last` settles for an answer that nobody caches.
-    fn settle(
+    pub(crate) fn settle(
         &self,
         parent: Ino,
         name: &str,
