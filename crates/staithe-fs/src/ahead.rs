@@ -1,262 +1,240 @@
-//! Attributes asked for ahead: who looks the names of a listed directory up in their order (`ls -l`, `find`,
-//! `cat *`) goes on doing so, and need not wait for one answer of the store after the other.
+//! Asking ahead: who looks up or opens the names of a listed directory in their order (`ls -l`, `find`, `cat *`, a
+//! data loader) goes on doing so, and need not wait for one answer of the store after the other.
 //!
-//! Invariants:
-//! 1. Ahead are only names that a complete listing showed and of which nothing is known yet; never more than the
-//!    directory's window, which begins at nothing, grows fourfold while the order holds, and ends with it.
-//!    A directory entered from its first name while another was gone through in order begins where that one was.
-//! 2. An inode made here carries no kernel reference. It is held until it is looked up, but no more than
-//!    [`HELD_MOST`] of them: the oldest is let go first.
-//! 3. A lookup waits for its own answer, and for those ahead not much longer.
-//! 4. A directory in which the order does not hold is looked at ever more rarely, because looking copies its names.
+//! Invariants, beside those of [`walk`]:
+//! 1. Asked for ahead are only names that a listing shows at that moment, and only what is not known of them. Who
+//!    wants such a name while it is on its way waits for that answer and asks nothing: a name is asked for once.
+//! 2. A name asked for ahead is a task of its own. Nobody waits for any but the one whose name he asked for.
+//! 3. An inode that came ahead stays in memory by a reference of its walk, counted as a kernel's, which ends when
+//!    the walk releases it.
+//! 4. A body is of the version that its inode has: it is fetched by that, or comes with the attributes that make
+//!    the inode. See `bodies`.
+//!
+//! Lock order: nothing of this room is locked while another lock is taken.
 
-use std::collections::VecDeque;
-use std::pin::pin;
+mod errand;
+mod relist;
+mod walk;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use futures::StreamExt;
-use futures::future::{Either, select};
-use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
-use crate::api::{Ino, Lookup};
+use crate::api::Ino;
+use crate::bodies::OVERHEAD;
 use crate::filesystem::Filesystem;
 use crate::inode::Inode;
-use crate::lookup::Dent;
+use crate::lookup::{Dent, SMALL_BODY};
 
-/// How the window grows with every name in order.
-const GROWTH: usize = 4;
-/// The most names asked for ahead of one.
-const WINDOW_MOST: usize = 64;
-/// The most inodes held for lookups to come.
-const HELD_MOST: usize = 1024;
-/// What is asked for ahead may always take this much longer than the name itself.
-const LEAST_WAIT: Duration = Duration::from_millis(50);
-/// Directories followed at once.
-const WALKS_MOST: usize = 8;
-/// The most lookups out of order between two looks at the order.
-const PAUSE_MOST: u32 = 63;
+pub(crate) use walk::Event;
+use walk::{CHUNK, Coming, IDLE, Met, Next, Released, Walks};
 
-/// How somebody goes through one directory.
-#[derive(Debug)]
-struct Walk {
-    dir: Ino,
-    /// The last name that was asked for, in order or ahead.
-    last: String,
-    /// How many were asked for ahead of the last one.
-    window: usize,
-    /// Lookups that pass unseen.
-    pause: u32,
-    /// How many passed unseen the last time.
-    paused: u32,
+/// How far back the name before another one is looked for, over those that nobody asks for.
+const SKIPPED_MOST: usize = 64;
+
+/// A name in a directory.
+type Place = (Ino, Arc<str>);
+
+/// What a walk keeps for a name.
+#[derive(Debug, Clone)]
+enum Catch {
+    /// It is on its way.
+    Task(AbortHandle),
+    /// It is here, with a reference of ours.
+    Here(Arc<Inode>),
 }
 
-/// The directories that are gone through, and what was learned ahead.
-#[derive(Debug, Default)]
+/// The walks, and what is on its way for them.
+#[derive(Debug)]
 pub(crate) struct Ahead {
-    /// Most recently used first.
-    walks: Mutex<VecDeque<Walk>>,
-    /// The window that was last earned, in whatever directory.
-    lately: AtomicUsize,
-    /// Oldest first.
-    held: Mutex<VecDeque<Arc<Inode>>>,
+    walks: Mutex<Walks<Catch>>,
+    /// Whether any walk has found an order: else there is nothing to lock for.
+    going: AtomicBool,
+    /// The sender goes when the answer is here, or will never be.
+    on_their_way: Mutex<HashMap<Place, watch::Receiver<()>>>,
+    sweeper: Mutex<Option<AbortHandle>>,
 }
 
 impl Ahead {
-    /// Notes that `name` is asked for; the name asked for before it, if a look at the order is worth it. Before
-    /// the first one of a directory comes the empty name.
-    fn asked(&self, dir: Ino, name: &str) -> Option<String> {
-        let mut walks = self.walks.lock();
-        let Some(at) = walks.iter().position(|w| w.dir == dir) else {
-            let lately = self.lately.load(Ordering::Relaxed);
-            walks.push_front(Walk {
-                dir,
-                last: name.to_owned(),
-                window: lately / GROWTH,
-                pause: 0,
-                paused: 0,
-            });
-            walks.truncate(WALKS_MOST);
-            return (lately > 0).then(String::new);
-        };
-        let mut walk = walks.remove(at)?;
-        let before = std::mem::replace(&mut walk.last, name.to_owned());
-        let worth = walk.pause == 0;
-        walk.pause = walk.pause.saturating_sub(1);
-        walks.push_front(walk);
-        worth.then_some(before)
-    }
-
-    /// The order held: how many names to ask for ahead.
-    fn onward(&self, dir: Ino) -> usize {
-        self.change(dir, |walk| {
-            walk.window = (walk.window * GROWTH).clamp(GROWTH, WINDOW_MOST);
-            walk.paused = 0;
-            self.lately.store(walk.window, Ordering::Relaxed);
-            walk.window
-        })
-    }
-
-    /// The order did not hold.
-    fn strayed(&self, dir: Ino) {
-        self.lately.store(0, Ordering::Relaxed);
-        self.change(dir, |walk| {
-            walk.paused = (walk.paused * 2 + 1).min(PAUSE_MOST);
-            (walk.window, walk.pause) = (0, walk.paused);
-            0
-        });
-    }
-
-    /// Names up to this one are asked for.
-    fn reached(&self, dir: Ino, name: &str) {
-        self.change(dir, |walk| {
-            name.clone_into(&mut walk.last);
-            0
-        });
-    }
-
-    fn change(&self, dir: Ino, change: impl FnOnce(&mut Walk) -> usize) -> usize {
-        self.walks.lock().iter_mut().find(|w| w.dir == dir).map_or(0, change)
-    }
-
-    /// Holds an inode; the one whose time is over comes back.
-    fn hold(&self, inode: Arc<Inode>) -> Option<Arc<Inode>> {
-        let mut held = self.held.lock();
-        held.push_back(inode);
-        if held.len() > HELD_MOST { held.pop_front() } else { None }
+    /// Bodies that nobody opened yet take at most `limit` bytes.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            walks: Mutex::new(Walks::new(limit)),
+            going: AtomicBool::new(false),
+            on_their_way: Mutex::default(),
+            sweeper: Mutex::default(),
+        }
     }
 }
 
 impl Filesystem {
-    /// While `name`, which a listing showed, is asked for: asks for those that come next.
+    /// Notes that a listed name was looked up or opened, and asks for those that come next if that is worth it.
+    /// Waits for nothing.
+    pub(crate) fn met(&self, dir: Ino, name: &str, event: Event) {
+        if event == Event::Known && !self.ahead.going.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = Instant::now();
+        let next = self.walks(|walks| walks.met(dir, name, event, now));
+        let wanted = match next {
+            Next::Nothing => return,
+            Next::Order(recent) => {
+                let order = self.order(dir, name, event, &recent);
+                let Some((coming, opened)) = order else { return self.walks(|walks| walks.disorder(dir)) };
+                self.walks(|walks| walks.begin(dir, coming, event, opened, now))
+            }
+            Next::Ask { mut wanted, more } => {
+                if let Some(last) = more {
+                    let coming = self.coming(dir, &last);
+                    wanted.extend(self.walks(|walks| walks.extend(dir, coming, now)));
+                }
+                wanted
+            }
+        };
+        for wanted in wanted {
+            self.send_for(dir, wanted);
+        }
+        self.sweep_later();
+    }
+
+    /// As [`met`](Self::met), for an open for reading; then waits for the file's own bytes, if they are on their
+    /// way already.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves at most a filled cache.
-    pub(crate) async fn look_ahead(&self, dir: &Arc<Inode>, name: &str) {
-        let token = self.names.begin(dir.ino.0);
-        let next = self.next_names(dir, name);
-        let mut asked: FuturesUnordered<_> = next
-            .iter()
-            .map(|(name, dent)| async {
-                let path = self.path_in(dir.ino, name).ok()?;
-                let answer = self.ask_listed(dir, &path, dent).await.ok()?;
-                match self.settle(dir.ino, name, &token, answer, false).ok()?? {
-                    Lookup::Found(entry) => Some(entry.attr.ino),
-                    Lookup::Absent { .. } => None,
-                }
-            })
-            .collect();
-        while let Some(learned) = asked.next().await {
-            let Some(inode) = learned.and_then(|ino| self.inodes.get(ino).ok()) else { continue };
-            // The reference was counted for a kernel that has not asked yet.
-            inode.lookups.fetch_sub(1, Ordering::AcqRel);
-            if let Some(oldest) = self.ahead.hold(inode) {
-                self.inodes.let_go(&oldest);
-            }
-        }
+    /// Dropping the future loses nothing.
+    pub(crate) async fn opened_in_order(&self, inode: &Inode) {
+        let Some(link) = inode.state().link.clone() else { return };
+        self.met(link.parent, &link.name, Event::Opened);
+        self.on_its_way(link.parent, &link.name).await;
     }
 
-    fn next_names(&self, dir: &Arc<Inode>, name: &str) -> Vec<(String, Dent)> {
-        let Some(before) = self.ahead.asked(dir.ino, name) else { return Vec::new() };
-        let entries = if *before < *name { self.names.entries(dir.ino.0, Instant::now()) } else { None };
-        let unknown = |at: &(&str, &Dent)| self.known_child(dir.ino, at.0, at.1).is_none();
-        let in_order = entries.as_ref().is_some_and(|entries| {
-            let between = entries.after(&before)..entries.after(name).saturating_sub(1);
-            !between.filter_map(|n| entries.get(n)).any(|at| unknown(&at))
-        });
-        let Some(entries) = entries.filter(|_| in_order) else {
-            self.ahead.strayed(dir.ino);
-            return Vec::new();
+    /// Waits for a name that is on its way; false, at once, if it is not.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn on_its_way(&self, dir: Ino, name: &str) -> bool {
+        let landing = {
+            let on_their_way = self.ahead.on_their_way.lock();
+            if on_their_way.is_empty() {
+                return false;
+            }
+            on_their_way.get(&(dir, Arc::from(name))).cloned()
         };
-        let mut window = self.ahead.onward(dir.ino);
-        let bodies = dir.eagerness.load(Ordering::Acquire);
-        if bodies > 0 {
-            // Bodies come along while they are opened afterwards: no more than have proved worth it.
-            window = window.min(bodies as usize);
+        let Some(mut landing) = landing else { return false };
+        // Nothing is ever sent: this ends when the sender goes.
+        let _ = landing.changed().await;
+        true
+    }
+
+    /// Drops whatever was asked for ahead.
+    pub(crate) fn end_walks(&self) {
+        self.walks(Walks::clear);
+        if let Some(sweeper) = self.ahead.sweeper.lock().take() {
+            sweeper.abort();
         }
-        let following = (entries.after(name)..entries.len()).filter_map(|n| entries.get(n));
-        let next: Vec<_> =
-            following.filter(unknown).take(window).map(|(n, d)| (n.to_owned(), d.clone())).collect();
-        if let Some((last, _)) = next.last() {
-            self.ahead.reached(dir.ino, last);
-        }
-        next
-    }
-}
-
-/// Waits for `own`, and for what is asked ahead of it about as long again: a name that the store is slow to answer
-/// for must not hold up another one.
-///
-/// # Cancel safety
-/// That of the two futures.
-pub(crate) async fn beside<T>(own: impl Future<Output = T>, ahead: impl Future<Output = ()>) -> T {
-    let start = Instant::now();
-    match select(pin!(own), pin!(ahead)).await {
-        Either::Left((answer, ahead)) => {
-            // What is not here by then is asked for again when it is looked up.
-            let _ = tokio::time::timeout(start.elapsed().max(LEAST_WAIT), ahead).await;
-            answer
-        }
-        Either::Right(((), own)) => own.await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DIR: Ino = Ino(7);
-
-    #[test]
-    fn a_window_grows_while_the_order_holds_and_ends_with_it() {
-        let ahead = Ahead::default();
-        assert_eq!(ahead.asked(DIR, "a"), None);
-        assert_eq!(ahead.asked(DIR, "b").as_deref(), Some("a"));
-        assert_eq!([ahead.onward(DIR), ahead.onward(DIR), ahead.onward(DIR)], [4, 16, 64]);
-        ahead.reached(DIR, "p");
-        assert_eq!(ahead.asked(DIR, "q").as_deref(), Some("p"));
-        ahead.strayed(DIR);
-        assert_eq!(ahead.asked(DIR, "c"), None, "one passes unseen");
-        assert_eq!(ahead.asked(DIR, "d").as_deref(), Some("c"));
-        assert_eq!(ahead.onward(DIR), 4);
-        assert_eq!((0..9).map(|_| ahead.onward(DIR)).max(), Some(WINDOW_MOST));
     }
 
-    #[test]
-    fn the_next_directory_begins_where_the_last_one_was() {
-        let ahead = Ahead::default();
-        ahead.asked(DIR, "a");
-        assert_eq!((0..3).map(|_| ahead.onward(DIR)).last(), Some(WINDOW_MOST));
-        let next = Ino(8);
-        assert_eq!(ahead.asked(next, "a").as_deref(), Some(""));
-        assert_eq!(ahead.onward(next), 64);
-        ahead.strayed(next);
-        assert_eq!(ahead.asked(Ino(9), "a"), None);
-    }
-
-    #[test]
-    fn disorder_is_looked_at_ever_more_rarely() {
-        let ahead = Ahead::default();
-        ahead.asked(DIR, "a");
-        let mut looks = 0;
-        for _ in 0..1000 {
-            if ahead.asked(DIR, "x").is_some() {
-                ahead.strayed(DIR);
-                looks += 1;
+    /// Does something with the walks, and away with what they let go of.
+    fn walks<T>(&self, act: impl FnOnce(&mut Walks<Catch>) -> T) -> T {
+        let (done, released) = {
+            let mut walks = self.ahead.walks.lock();
+            let done = act(&mut walks);
+            self.ahead.going.store(walks.is_any(), Ordering::Relaxed);
+            (done, walks.take_released())
+        };
+        for released in released {
+            match released {
+                Released::All(Catch::Task(task)) => task.abort(),
+                Released::All(Catch::Here(inode)) => {
+                    inode.drop_unopened_body();
+                    self.inodes.forget(inode.ino, 1);
+                }
+                Released::Served(Catch::Here(inode)) => self.inodes.forget(inode.ino, 1),
+                Released::Body(Catch::Here(inode)) => inode.drop_unopened_body(),
+                // Its answer is still wanted, or its attributes are.
+                Released::Served(Catch::Task(_)) | Released::Body(Catch::Task(_)) => {}
             }
         }
-        assert!(looks < 30, "{looks}");
+        done
     }
 
-    #[test]
-    fn only_so_many_directories_are_followed() {
-        let ahead = Ahead::default();
-        for n in 0..100 {
-            ahead.asked(Ino(n), "a");
+    /// Whether `name` comes right after one of `recent` in its listing, but for names that nobody asks for; then
+    /// what follows it, and whether the one before it was opened. O(names of the directory).
+    fn order(&self, dir: Ino, name: &str, event: Event, recent: &[Met]) -> Option<(Vec<Coming>, bool)> {
+        let entries = self.names.entries(dir.0, Instant::now())?;
+        let after = entries.after(name);
+        let own = after.checked_sub(1)?;
+        entries.get(own).filter(|(found, _)| *found == name)?;
+        let before = |met: &str| recent.iter().find(|m| m.name == met).map(|m| m.opened);
+        for at in (own.saturating_sub(SKIPPED_MOST)..own).rev() {
+            let (earlier, dent) = entries.get(at)?;
+            if let Some(opened) = before(earlier) {
+                return Some((coming(&entries, after), opened));
+            }
+            let is_skipped = match event {
+                Event::Opened => small_body(dent).is_none(),
+                _ => self.inodes.child(dir, earlier).is_some(),
+            };
+            if !is_skipped {
+                return None;
+            }
         }
-        assert_eq!(ahead.walks.lock().len(), WALKS_MOST);
-        assert_eq!(ahead.asked(Ino(1), "b"), None, "long forgotten");
+        let opened = if own <= SKIPPED_MOST { before("")? } else { return None };
+        Some((coming(&entries, after), opened))
+    }
+
+    fn coming(&self, dir: Ino, last: &str) -> Vec<Coming> {
+        let entries = self.names.entries(dir.0, Instant::now());
+        entries.map(|entries| coming(&entries, entries.after(last))).unwrap_or_default()
+    }
+
+    /// Sees to it that a walk that nobody goes on with ends.
+    fn sweep_later(&self) {
+        let mut sweeper = self.ahead.sweeper.lock();
+        if !self.ahead.going.load(Ordering::Relaxed) || sweeper.is_some() {
+            return;
+        }
+        let me = self.me.clone();
+        let sweeping = async move {
+            loop {
+                tokio::time::sleep(IDLE).await;
+                let Some(fs) = me.upgrade() else { return };
+                if !fs.walks(|walks| walks.sweep(Instant::now())) {
+                    // A walk that begins right now finds this one gone at its next name.
+                    *fs.ahead.sweeper.lock() = None;
+                    return;
+                }
+            }
+        };
+        *sweeper = Some(self.tasks.spawn_on(sweeping, &self.runtime).abort_handle());
+    }
+}
+
+impl Inode {
+    /// Lets a body go that came ahead of an open which did not come.
+    fn drop_unopened_body(&self) {
+        let mut state = self.state();
+        // Asked under the lock: an open that finds the body has counted itself before.
+        if !self.is_open() {
+            state.body = None;
+        }
+    }
+}
+
+fn coming(entries: &staithe_dentry::Entries<Dent>, from: usize) -> Vec<Coming> {
+    let all = (from..entries.len()).filter_map(|at| entries.get(at)).take(CHUNK);
+    all.map(|(name, dent)| Coming { name: name.to_owned(), body: small_body(dent) }).collect()
+}
+
+/// What the body of a small file takes in memory.
+fn small_body(dent: &Dent) -> Option<u64> {
+    match dent {
+        Dent::File { size, .. } if (1..=SMALL_BODY).contains(size) => Some(size + OVERHEAD),
+        _ => None,
     }
 }

@@ -155,7 +155,7 @@ impl Filesystem {
 }
 
 /// A first answer tells the version id that a listing could not, and that the version is still there.
-fn learn_version(inode: &Inode, seen: &Version) {
+pub(crate) fn learn_version(inode: &Inode, seen: &Version) {
     let mut state = inode.state();
     let mut is_same = false;
     if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == seen.etag) {

@@ -40,6 +40,9 @@ impl Filesystem {
             }
         }
         let opened = self.open_handle(&inode, mode, mode.truncate);
+        if !mode.write && !mode.truncate {
+            self.opened_in_order(&inode).await;
+        }
         let ready =
             if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
         match ready {
@@ -74,8 +77,10 @@ impl Filesystem {
         let now = Instant::now();
         let size = {
             let state = inode.state();
-            let here = state.staged.is_some() || state.body.is_some();
-            let confirmed = state.was_read && self.is_fresh(state.validated, now);
+            let fresh = self.is_fresh(state.validated, now);
+            // A body that came ahead of this open is what the name means only as long as it is believed to be.
+            let here = state.staged.is_some() || (state.body.is_some() && fresh);
+            let confirmed = state.was_read && fresh;
             if here || confirmed || state.size() == 0 {
                 if state.body.is_some() {
                     self.reward(state.link.as_ref().map(|l| l.parent));

@@ -113,7 +113,7 @@ impl Filesystem {
             store,
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
-            ahead: Ahead::default(),
+            ahead: Ahead::new(config.memory_limit / SMALL_BODIES_SHARE / 2),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
