@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
-use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, Version};
+use staithe_store::{ETag, GetRequest, GetResponse, Version};
 
 use crate::api::ReadData;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
+use crate::hedge::Pulse;
 use crate::inode::{Inode, Remote};
 use crate::patience::Backoff;
 
@@ -85,19 +86,24 @@ impl Filesystem {
     async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
         let mut backoff = Backoff::new(self.config.op_deadline);
         let mut at = fetch.range().start;
+        let mut pulse = Pulse::new(&self.pace);
         while fetch.is_live() && at < fetch.range().end {
             let (remote, content) = {
                 let state = inode.state();
                 (state.remote.clone(), state.content)
             };
             let Some(remote) = remote else { break };
-            let error = match self.stream_into(inode, &remote, content, &fetch, &mut at).await {
+            let error = match self.stream_into(inode, &remote, content, &fetch, &mut at, &mut pulse).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
+            pulse.failed();
             if let Err(error) = self.after_failure(inode, &remote, error, &mut backoff).await {
                 return fetch.fail(error);
             }
+        }
+        if at >= fetch.range().end {
+            pulse.finished();
         }
         fetch.done();
     }
@@ -121,36 +127,6 @@ impl Filesystem {
             answer.body = futures::stream::iter(chunks.into_iter().map(Ok)).boxed();
         }
         Ok(answer)
-    }
-
-    async fn stream_into(
-        &self,
-        inode: &Inode,
-        remote: &Remote,
-        content: u64,
-        fetch: &Fetch<Content, FsError>,
-        at: &mut u64,
-    ) -> Result<()> {
-        let answer =
-            self.get_checked(remote, *at..fetch.range().end).await.map_err(|error| match error.kind() {
-                // Shorter than it was: another version, whatever the tag condition was worth.
-                ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
-                _ => error.into(),
-            })?;
-        learn_version(inode, &answer.meta.version);
-        let found = answer.meta.version.etag;
-        let version =
-            if found == remote.version.etag { Content::Ours(content) } else { Content::Foreign(found) };
-        let mut body = answer.body;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            let len = chunk.len() as u64;
-            if fetch.push(*at, &version, chunk).is_err() {
-                return Ok(());
-            }
-            *at += len;
-        }
-        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
+use crate::pace::Pace;
 use crate::patience::Patient;
 use crate::remote::kernel_ttl;
 use crate::state_dir::StateDir;
@@ -46,6 +47,7 @@ pub struct Filesystem {
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) pace: Pace,
     pub(crate) bodies: SmallBodies,
     pub(crate) state_dir: StateDir,
     pub(crate) journal: Arc<Journal>,
@@ -103,7 +105,9 @@ impl Filesystem {
         journal: Journal,
     ) -> Self {
         let (tell, told) = channel();
-        let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
+        let pace = Pace::default();
+        let patient = Patient::new(store, config.op_deadline, pace.tried_again());
+        let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
@@ -118,6 +122,7 @@ impl Filesystem {
             files: Handles::default(),
             dirs: Handles::default(),
             budget: Budget::new(config.memory_limit),
+            pace,
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
             state_dir,
             journal: Arc::new(journal),

@@ -12,7 +12,7 @@
 //!
 //! # Rooms
 //! `lookup`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
-//! changes it. `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from
+//! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `stats`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from
 //! the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it.
 //! `state_dir`, `journal`, `recovery`: what outlives a run.
 
@@ -30,6 +30,7 @@ mod fetch;
 mod file;
 mod filesystem;
 mod handles;
+mod hedge;
 mod inode;
 mod intent;
 mod journal;
@@ -38,6 +39,7 @@ mod locks;
 mod lookup;
 mod metadata;
 mod names;
+mod pace;
 mod patience;
 mod read;
 mod recovery;
@@ -47,6 +49,7 @@ mod rename;
 mod rename_tree;
 mod staging;
 mod state_dir;
+mod stats;
 mod streaming;
 mod table;
 mod tries;
@@ -61,3 +64,4 @@ pub use config::{AttributeSource, FsConfig, OnConflict, Ttl};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use names::{HiddenReason, hidden_reason};
+pub use stats::ReadStats;
