@@ -12,7 +12,7 @@ use staithe_store::ETag;
 use crate::inode::Inode;
 
 /// What a body takes beside its bytes: its place here, and the memory of an inode that went before it.
-const OVERHEAD: u64 = 1024;
+pub(crate) const OVERHEAD: u64 = 1024;
 
 #[derive(Debug, Default)]
 struct Held {

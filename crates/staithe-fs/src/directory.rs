@@ -232,7 +232,7 @@ fn dots(dir: &Inode, offset: u64, max: usize) -> Vec<DirItem> {
 }
 
 /// The entries of a page in the order of their names; a directory hides a file of the same name.
-fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>, Dent)> {
+pub(crate) fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>, Dent)> {
     let mut entries: Vec<(Arc<str>, Dent)> = Vec::with_capacity(page.objects.len() + page.prefixes.len());
     for object in &page.objects {
         let Some(name) = object.key.as_str().strip_prefix(prefix) else { continue };

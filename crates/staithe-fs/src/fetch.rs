@@ -12,6 +12,7 @@ use crate::cache::CachedFile;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
+use crate::hedge::Pulse;
 use crate::inode::{Inode, Remote};
 use crate::patience::Backoff;
 
@@ -22,13 +23,14 @@ const CHECKED_WHOLE: u64 = 1 << 20;
 const CACHED_AT_ONCE: u64 = 1 << 20;
 
 /// Where the body of one request goes.
-struct Destination<'a> {
-    fetch: &'a Fetch<Content, FsError>,
+pub(crate) struct Destination<'a> {
+    pub(crate) fetch: &'a Fetch<Content, FsError>,
     /// Where the request ends.
-    end: u64,
+    pub(crate) end: u64,
     /// The inode's content that it is of.
-    content: u64,
-    cached: Option<&'a Arc<CachedFile>>,
+    pub(crate) content: u64,
+    /// Where it is kept on the local disk.
+    pub(crate) cached: Option<&'a Arc<CachedFile>>,
 }
 
 /// The bytes of one version on their way to one reader.
@@ -99,6 +101,7 @@ impl Filesystem {
     async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
         let mut backoff = Backoff::new(self.config.op_deadline);
         let mut at = fetch.range().start;
+        let mut pulse = Pulse::new(&self.pace);
         while fetch.is_live() && at < fetch.range().end {
             let (remote, content, cached) = {
                 let state = inode.state();
@@ -119,14 +122,18 @@ impl Filesystem {
                 continue;
             }
             let to = Destination { fetch: &fetch, end, content, cached: cached.as_ref() };
-            let error = match self.stream_into(inode, &remote, &to, &mut at).await {
+            let error = match self.stream_into(inode, &remote, &to, &mut at, &mut pulse).await {
                 Ok(()) if at < end => break,
                 Ok(()) => continue,
                 Err(error) => error,
             };
+            pulse.failed();
             if let Err(error) = self.after_failure(inode, &remote, error, &mut backoff).await {
                 return fetch.fail(error);
             }
+        }
+        if at >= fetch.range().end {
+            pulse.finished();
         }
         fetch.done();
     }
@@ -151,34 +158,6 @@ impl Filesystem {
         }
         Ok(answer)
     }
-
-    async fn stream_into(
-        &self,
-        inode: &Inode,
-        remote: &Remote,
-        to: &Destination<'_>,
-        at: &mut u64,
-    ) -> Result<()> {
-        let answer = self.get_checked(remote, *at..to.end).await.map_err(shrunk)?;
-        learn_version(inode, &answer.meta.version);
-        let found = answer.meta.version.etag;
-        let version =
-            if found == remote.version.etag { Content::Ours(to.content) } else { Content::Foreign(found) };
-        let cached = to.cached.filter(|_| matches!(version, Content::Ours(_)));
-        let mut body = answer.body;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            let len = chunk.len() as u64;
-            if to.fetch.push(*at, &version, chunk.clone()).is_err() {
-                return Ok(());
-            }
-            if let (Some(cache), Some(cached)) = (&self.cache, cached) {
-                cache.offer(cached, *at, chunk).await;
-            }
-            *at += len;
-        }
-        Ok(())
-    }
 }
 
 /// How far ahead a single reader is read for: sixteen of the largest requests, because a store that gives each
@@ -198,7 +177,7 @@ pub(crate) fn shrunk(error: StoreError) -> FsError {
 }
 
 /// A first answer tells the version id that a listing could not, and that the version is still there.
-fn learn_version(inode: &Inode, seen: &Version) {
+pub(crate) fn learn_version(inode: &Inode, seen: &Version) {
     let mut state = inode.state();
     let mut is_same = false;
     if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == seen.etag) {

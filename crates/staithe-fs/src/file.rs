@@ -41,6 +41,9 @@ impl Filesystem {
             }
         }
         let opened = self.open_with_cache(&inode, mode).await?;
+        if !mode.write && !mode.truncate {
+            self.opened_in_order(&inode).await;
+        }
         let ready =
             if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
         match ready {
@@ -98,9 +101,10 @@ impl Filesystem {
         let now = Instant::now();
         let (size, body, cached, parent, is_settled) = {
             let state = inode.state();
-            let here = state.staged.is_some() || state.body.is_some();
-            let confirmed = state.was_read && self.is_fresh(state.validated, now);
-            let is_settled = here || confirmed || state.size() == 0;
+            let fresh = self.is_fresh(state.validated, now);
+            // A body that came ahead of this open is what the name means only as long as it is believed to be.
+            let here = state.staged.is_some() || (state.body.is_some() && fresh);
+            let is_settled = here || (state.was_read && fresh) || state.size() == 0;
             let parent = state.link.as_ref().map(|l| l.parent);
             (state.size(), state.body.clone(), state.cached_now(), parent, is_settled)
         };

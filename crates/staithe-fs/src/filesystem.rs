@@ -11,6 +11,7 @@ use staithe_store::{ObjectStore, Version};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::ahead::Ahead;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
 use crate::cache::{CacheStats, DiskCache};
@@ -22,6 +23,7 @@ use crate::journal::Journal;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
+use crate::pace::Pace;
 use crate::patience::Patient;
 use crate::remote::kernel_ttl;
 use crate::state_dir::StateDir;
@@ -41,10 +43,12 @@ pub struct Filesystem {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) inodes: InodeTable,
     pub(crate) names: Dentries<Dent>,
+    pub(crate) ahead: Ahead,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) pace: Pace,
     pub(crate) bodies: SmallBodies,
     pub(crate) cache: Option<Arc<DiskCache>>,
     pub(crate) may_lend: AtomicBool,
@@ -112,7 +116,9 @@ impl Filesystem {
     fn assemble(me: Weak<Self>, store: Arc<dyn ObjectStore>, config: FsConfig, local: Local) -> Self {
         let (tell, told) = channel();
         let volume = Arc::from(store.url());
-        let store: Arc<dyn ObjectStore> = Arc::new(Patient::new(store, config.op_deadline));
+        let pace = Pace::default();
+        let patient = Patient::new(store, config.op_deadline, pace.tried_again());
+        let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
@@ -122,10 +128,12 @@ impl Filesystem {
             store,
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
+            ahead: Ahead::new(config.memory_limit / SMALL_BODIES_SHARE / 2),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
             budget: Budget::new(config.memory_limit),
+            pace,
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
             cache: local.cache,
             may_lend: AtomicBool::new(false),

@@ -25,6 +25,7 @@ use crate::cache::{CachedFile, Identity, Whole};
 use crate::error::Result as FsResult;
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
+use crate::lookup::Dent;
 
 /// What an open waits for to be checked, in bytes; more is checked in the background, for the next open.
 const CHECKED_BY_OPEN: u64 = 256 << 20;
@@ -122,6 +123,12 @@ impl Filesystem {
             let (volume, key, etag) = (self.volume.clone(), key.clone(), etag.clone());
             cache.has_some_of(&Identity { volume, key, etag, size })
         })
+    }
+
+    /// The same of a version that a listing shows.
+    pub(crate) fn is_listed_on_disk(&self, path: &str, dent: &Dent) -> bool {
+        let Dent::File { size, etag, .. } = dent else { return false };
+        self.cache.is_some() && self.key(path).is_ok_and(|key| self.is_on_disk(&key, etag, *size))
     }
 
     /// Whether the disk cache has all of the inode's bytes, seen to be right: then the file to lend.

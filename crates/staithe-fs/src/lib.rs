@@ -11,12 +11,13 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
-//! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
-//! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`,
-//! `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
-//! `status`: what it says of itself.
+//! `lookup`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
+//! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
+//! change it. `cache`, `lend`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `recovery`:
+//! what outlives a run. `status`: what it says of itself.
 
+mod ahead;
 mod api;
 mod attributes;
 mod bodies;
@@ -31,6 +32,7 @@ mod fetch;
 mod file;
 mod filesystem;
 mod handles;
+mod hedge;
 mod inode;
 mod intent;
 mod journal;
@@ -41,6 +43,7 @@ mod lookup;
 mod metadata;
 mod names;
 mod owned_dir;
+mod pace;
 mod patience;
 mod provision;
 mod read;
@@ -69,5 +72,5 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};
-pub use status::FsStatus;
+pub use status::{FsStatus, ReadStats};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

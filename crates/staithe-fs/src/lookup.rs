@@ -8,6 +8,7 @@ use bytes::Bytes;
 use staithe_dentry::{Lookup as Cached, Token, Value};
 use staithe_store::{ETag, ListRequest, ObjectMeta, ObjectSummary};
 
+use crate::ahead::Event;
 use crate::api::{Ino, Kind, Lookup};
 use crate::config::Ttl;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -71,7 +72,7 @@ impl From<&ObjectSummary> for Dent {
 
 /// What the store says of a name.
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Absent,
     /// An object with its attributes, and all its bytes if they came along.
     Object(Box<ObjectMeta>, Option<Bytes>),
@@ -88,6 +89,14 @@ impl Filesystem {
     /// Looks a name up in memory: what is not stored yet, and what is remembered. `None`: ask
     /// [`lookup`](Self::lookup). Counts one kernel reference when the name is found.
     pub fn try_lookup(&self, parent: Ino, name: &str) -> Option<Result<Lookup>> {
+        let answer = self.remembered_answer(parent, name)?;
+        if matches!(answer, Ok(Lookup::Found(_))) {
+            self.met(parent, name, Event::Known);
+        }
+        Some(answer)
+    }
+
+    fn remembered_answer(&self, parent: Ino, name: &str) -> Option<Result<Lookup>> {
         if let Err(error) = check_name(name).and_then(|()| self.directory(parent).map(drop)) {
             return Some(Err(error));
         }
@@ -147,11 +156,26 @@ impl Filesystem {
             if let Some(answer) = self.try_lookup(parent, name) {
                 return answer;
             }
+            if self.on_its_way(parent, name).await
+                && let Some(answer) = self.try_lookup(parent, name)
+            {
+                return answer;
+            }
             let dir = self.directory(parent)?;
+            if self.list_on(&dir, name).await?
+                && let Some(answer) = self.try_lookup(parent, name)
+            {
+                return answer;
+            }
             let path = self.path_in(parent, name)?;
             let token = self.names.begin(parent.0);
             let answer = match self.names.lookup(parent.0, name, Instant::now()) {
-                Cached::Hit(dent, _) => self.ask_listed(&dir, &path, &dent).await?,
+                Cached::Hit(dent, _) => {
+                    self.met(parent, name, Event::Missed);
+                    let with_body =
+                        self.is_worth_a_body(&dir, &dent) && !self.is_listed_on_disk(&path, &dent);
+                    self.ask_listed(&path, &dent, with_body).await?
+                }
                 _ if self.wants_full() => self.ask(&path).await?,
                 _ => self.ask_by_listing(&path).await?,
             };
@@ -200,8 +224,8 @@ impl Filesystem {
         Ok(page.objects.into_iter().find(|o| o.key == key).map_or(Answer::Absent, Answer::Listed))
     }
 
-    /// A name that a listing showed: only its attributes are missing.
-    async fn ask_listed(&self, dir: &Inode, path: &str, dent: &Dent) -> Result<Answer> {
+    /// A name that a listing showed: only its attributes are missing; if `with_body`, its bytes come along.
+    pub(crate) async fn ask_listed(&self, path: &str, dent: &Dent, with_body: bool) -> Result<Answer> {
         match dent {
             Dent::Directory { .. } => {
                 let Some(key) = self.marker_key(path)? else { return Ok(Answer::Absent) };
@@ -209,9 +233,9 @@ impl Filesystem {
                 let marker = if meta.is_some() { Marker::Present } else { Marker::Missing };
                 Ok(Answer::Directory { marker, meta })
             }
-            Dent::File { size, etag, .. } => {
+            Dent::File { .. } => {
                 let key = self.key(path)?;
-                let object = if !self.is_on_disk(&key, etag, *size) && self.is_worth_a_body(dir, *size) {
+                let object = if with_body {
                     self.get_small(key).await?.map(|(meta, body)| (meta, Some(body)))
                 } else {
                     self.head(key).await?.map(|meta| (meta, None))
@@ -226,18 +250,19 @@ impl Filesystem {
 
     /// Whether the bytes of a small object should come along with its attributes: as long as the last ones
     /// fetched so in this directory were opened afterwards (`cat *`), and not merely looked at (`ls -l`).
-    fn is_worth_a_body(&self, dir: &Inode, size: u64) -> bool {
-        let worth = size <= SMALL_BODY
+    fn is_worth_a_body(&self, dir: &Inode, dent: &Dent) -> bool {
+        let Dent::File { size, .. } = dent else { return false };
+        let worth = *size <= SMALL_BODY
             && dir
                 .eagerness
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n - 1))
                 .is_ok();
-        worth && self.bodies.has_room(size)
+        worth && self.bodies.has_room(*size)
     }
 
     /// Makes an answer of the store the answer to the kernel. `None` when a change here overtook it and it
     /// should be asked for again; `last` settles for an answer that nobody caches.
-    fn settle(
+    pub(crate) fn settle(
         &self,
         parent: Ino,
         name: &str,

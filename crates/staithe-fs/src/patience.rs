@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -65,11 +66,13 @@ impl Backoff {
 pub(crate) struct Patient {
     inner: Arc<dyn ObjectStore>,
     deadline: Duration,
+    tried_again: Arc<AtomicU64>,
 }
 
 impl Patient {
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, deadline: Duration) -> Self {
-        Self { inner, deadline }
+    /// `tried_again` counts the requests that were made once more.
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, deadline: Duration, tried_again: Arc<AtomicU64>) -> Self {
+        Self { inner, deadline, tried_again }
     }
 
     /// The deadline of a request that carries `bytes`.
@@ -80,9 +83,9 @@ impl Patient {
 
 macro_rules! patiently {
     ($self:ident, $operation:literal, $call:expr) => {
-        patiently!($self.deadline, $operation, $call)
+        patiently!($self, $self.deadline, $operation, $call)
     };
-    ($deadline:expr, $operation:literal, $call:expr) => {{
+    ($self:ident, $deadline:expr, $operation:literal, $call:expr) => {{
         let mut backoff = Backoff::new($deadline);
         loop {
             match backoff.bound($operation, $call).await {
@@ -90,6 +93,7 @@ macro_rules! patiently {
                 Err(error) => match backoff.next(&error) {
                     Some(wait) => {
                         tracing::debug!(%error, ?wait, "trying again");
+                        $self.tried_again.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(wait).await;
                     }
                     None => return Err(error),
@@ -133,6 +137,7 @@ impl ObjectStore for Patient {
         condition: PutCondition,
     ) -> Result<Written> {
         patiently!(
+            self,
             self.with_body(body.len()),
             "put",
             self.inner.put(key, body.clone(), new.clone(), condition.clone())
@@ -150,6 +155,7 @@ impl ObjectStore for Patient {
         body: Payload,
     ) -> Result<PartReceipt> {
         patiently!(
+            self,
             self.with_body(body.len()),
             "upload_part",
             self.inner.upload_part(upload, number, body.clone())

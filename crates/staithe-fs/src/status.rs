@@ -14,32 +14,54 @@ pub struct FsStatus {
     pub inodes: u64,
     /// Files and directories of which bytes or attributes are not in the store yet.
     pub dirty_files: u64,
-    /// The bound of the memory for read-ahead, in bytes.
-    pub memory_limit: u64,
-    /// What is in use of it, in bytes.
-    pub memory_used: u64,
-    /// The most that was ever in use at once, in bytes; above the limit only by what waiting reads touched.
-    pub memory_peak: u64,
+    /// The read path.
+    pub read: ReadStats,
     /// What the disk cache holds; `None`: there is none.
     pub cache: Option<CacheStats>,
     /// Why files in the disk cache are not lent to the kernel; `None`: they are.
     pub lends_not: Option<String>,
 }
 
+/// Figures of the read path since the filesystem was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadStats {
+    /// Ranges that were asked for a second time because nothing came of the first request.
+    pub hedges_asked: u64,
+    /// How many of those second requests were the first to deliver.
+    pub hedges_won: u64,
+    /// The bound of the memory that parts of files may take, in bytes.
+    pub memory_limit: u64,
+    /// How much of it is in use.
+    pub memory_used: u64,
+    /// The most that ever was.
+    pub memory_peak: u64,
+}
+
 impl Filesystem {
     /// The figures now. O(inodes); asks nothing of the store.
     pub fn status(&self) -> FsStatus {
-        let budget = self.budget.stats();
         FsStatus {
             read_only: self.config.read_only,
             open_files: self.files.len() as u64,
             inodes: self.inodes.len() as u64,
             dirty_files: self.inodes.dirty().len() as u64,
+            read: self.read_stats(),
+            cache: self.cache_stats(),
+            lends_not: self.lends_not_because(),
+        }
+    }
+
+    /// The figures of the read path now.
+    pub fn read_stats(&self) -> ReadStats {
+        let budget = self.budget.stats();
+        let (hedges_asked, hedges_won) = self.pace.hedges();
+        ReadStats {
+            hedges_asked,
+            hedges_won,
             memory_limit: budget.limit,
             memory_used: budget.used,
             memory_peak: budget.peak,
-            cache: self.cache_stats(),
-            lends_not: self.lends_not_because(),
         }
     }
 }

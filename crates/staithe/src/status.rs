@@ -66,6 +66,8 @@ fn print(status: &Status) {
             size(memory.peak_bytes)
         ),
     );
+    let (asked, won) = (status.hedges_asked, status.hedges_won);
+    line("stalled reads", &format_args!("{asked} asked for again, of which {won} came first"));
     let Some(cache) = &status.cache else {
         return line("cache directory", &"none");
     };

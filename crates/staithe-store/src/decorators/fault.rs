@@ -16,6 +16,8 @@ pub enum FaultAction {
     ShortBody(u64),
     /// Fails the body of a GET with this error after so many bytes.
     BodyError(u64, ErrorKind),
+    /// Delivers so many bytes of the body of a GET, then nothing more, and does not end it either.
+    StallBody(u64),
     /// Flips a bit of the byte at this offset of the body of a GET.
     Corrupt(u64),
     /// Never answers, and does not make the request.

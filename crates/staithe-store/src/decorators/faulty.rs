@@ -131,6 +131,7 @@ impl Layer for Faulty {
             Some(FaultAction::BodyError(bytes, kind)) => {
                 cut(body, bytes, Some(injected(kind, struck.operation)))
             }
+            Some(FaultAction::StallBody(bytes)) => cut(body, bytes, None).chain(stream::pending()).boxed(),
             Some(FaultAction::Corrupt(offset)) => corrupt(body, offset),
             _ => body,
         }

@@ -77,10 +77,12 @@ async fn status(served: &Arc<Served>) -> Result<Status, String> {
         dirty_files: figures.dirty_files,
         inodes: figures.inodes,
         memory: Memory {
-            limit_bytes: figures.memory_limit,
-            used_bytes: figures.memory_used,
-            peak_bytes: figures.memory_peak,
+            limit_bytes: figures.read.memory_limit,
+            used_bytes: figures.read.memory_used,
+            peak_bytes: figures.read.memory_peak,
         },
+        hedges_asked: figures.read.hedges_asked,
+        hedges_won: figures.read.hedges_won,
         cache: cache(served, &figures),
     })
 }

@@ -50,6 +50,10 @@ pub(crate) struct Status {
     /// In memory.
     pub(crate) inodes: u64,
     pub(crate) memory: Memory,
+    /// Ranges asked for a second time because nothing came of the first request.
+    pub(crate) hedges_asked: u64,
+    /// Of these, those whose second request delivered first.
+    pub(crate) hedges_won: u64,
     /// `null`: there is none.
     pub(crate) cache: Option<Cache>,
 }
