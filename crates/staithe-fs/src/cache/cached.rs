@@ -220,8 +220,9 @@ impl CachedFile {
                 self.vouch(&files, index, at, bytes)?;
             }
         }
-        let stamp = files.stamp()?;
-        self.inner.lock().stamp = Some(stamp);
+        if self.is_whole() {
+            self.inner.lock().stamp = Some(files.stamp()?);
+        }
         Ok(true)
     }
 

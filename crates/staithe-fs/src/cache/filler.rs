@@ -13,8 +13,9 @@ use crate::error::{FsError, Result};
 
 /// The most that waits to be written, in KiB.
 const WAITING_MOST_KIB: usize = 16 << 10;
-/// How long a fetch waits for the disk before it goes on without the cache.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a fetch waits for the disk before it goes on without the cache: a disk that is slower than the line slows
+/// it down, one that stands still does not stop it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long nothing is written after the disk refused it.
 const REST: Duration = Duration::from_secs(10);
 
