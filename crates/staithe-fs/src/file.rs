@@ -127,7 +127,7 @@ impl Filesystem {
     }
 
     /// A body that came along with its attributes was wanted: go on doing so in this directory.
-    fn reward(&self, directory: Option<Ino>) {
+    pub(crate) fn reward(&self, directory: Option<Ino>) {
         let Some(directory) = directory.and_then(|d| self.inodes.get(d).ok()) else { return };
         let more = directory.eagerness.load(Ordering::Acquire).saturating_add(2).min(8);
         directory.eagerness.store(more, Ordering::Release);

@@ -111,7 +111,7 @@ fn damaged_and_cut_files_cost_a_request_and_no_wrong_byte() {
     assert_eq!(read_all(), bytes.len() as u64);
     let [data] = &bench.files("data", bytes.len() as u64)[..] else { panic!("no data") };
     let [map] = &bench.files("map", 0)[..] else { panic!("no map") };
-    let damage: [(&str, Box<dyn Fn()>); 7] = [
+    let damage: [Damage<'_>; 7] = [
         ("one bit", Box::new(|| flip(data, 2 * MIB as u64 + 5))),
         (
             "the first block",
@@ -133,6 +133,9 @@ fn damaged_and_cut_files_cost_a_request_and_no_wrong_byte() {
         assert_eq!(read_all(), 0, "{what}: it heals");
     }
 }
+
+/// What is done to the cache, and how.
+type Damage<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 /// Changes one bit.
 fn flip(path: &Path, at: u64) {

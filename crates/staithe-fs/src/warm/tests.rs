@@ -6,7 +6,7 @@ use staithe_store::decorators::{Operation, RequestLog};
 use staithe_store::{Key, MemoryOptions, MemoryStore, NewObject, ObjectStore, Payload, PutCondition};
 
 use super::*;
-use crate::config::{AttributeSource, FsConfig, Ttl};
+use crate::config::{AttributeSource, CacheConfig, FsConfig, Ttl};
 
 const PAGE: u16 = 3;
 
@@ -207,4 +207,75 @@ async fn without_a_cache_nothing_is_asked() {
     let error = world.fs.warm(&request, &watch::Sender::default()).await.unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::Unsupported);
     assert!(world.log.take().is_empty());
+}
+
+async fn with_cache(keys: &[&str], size: u64) -> (World, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = CacheConfig { dir: dir.path().join("cache"), size };
+    (World::with(keys, |c| c.cache = Some(config)).await, dir)
+}
+
+async fn warm(world: &World, paths: &[&str]) -> WarmReport {
+    let paths = paths.iter().map(|&path| path.to_owned()).collect();
+    let progress = watch::Sender::default();
+    world.fs.warm(&WarmRequest { paths, jobs: 4 }, &progress).await.unwrap()
+}
+
+fn bodies(world: &World) -> usize {
+    world.log.take().iter().filter(|r| r.operation == Operation::Get).count()
+}
+
+#[tokio::test]
+async fn what_was_warmed_is_there_and_is_fetched_once() {
+    let (world, _dir) = with_cache(&["d/1", "d/2", "d/e/3", "d/empty", "other"], 1 << 30).await;
+    let big = "x".repeat(20 << 20);
+    put(&world.bucket, "d/big", &big).await;
+    put(&world.bucket, "d/empty", "").await;
+    world.log.take();
+    let report = warm(&world, &["d"]).await;
+    let bytes = big.len() as u64 + 3 + 3 + 5;
+    let wanted = WarmReport {
+        files_found: 5,
+        files_done: 5,
+        bytes_wanted: bytes,
+        bytes_done: bytes,
+        bytes_fetched: bytes,
+        ..WarmReport::default()
+    };
+    assert_eq!(report, wanted);
+    // The small ones, the empty one among them, came with their attributes; the big one in pieces.
+    assert_eq!(bodies(&world), 4 + 3);
+    let again = warm(&world, &["d"]).await;
+    assert_eq!(again, WarmReport { bytes_fetched: 0, ..wanted });
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_hold_all_of_it_is_no_success() {
+    let (world, _dir) = with_cache(&[], 4 << 20).await;
+    for n in 0..8 {
+        put(&world.bucket, &format!("d/{n}"), &"x".repeat(1 << 20)).await;
+    }
+    put(&world.bucket, "e/large", &"x".repeat(5 << 20)).await;
+    let report = warm(&world, &["d"]).await;
+    assert_eq!(report.files_found, 8, "{report:?}");
+    assert!(report.failed >= 4 && report.files_done + report.failed == 8, "{report:?}");
+    assert!(report.failures[0].reason.contains("cache"), "{report:?}");
+    let report = warm(&world, &["e"]).await;
+    assert_eq!((report.failed, report.files_done), (1, 0), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_stored_yet_is_passed_over() {
+    let (world, _dir) = with_cache(&["d/1"], 1 << 30).await;
+    let fs = &world.fs;
+    let mode = crate::OpenMode { read: true, write: true, ..crate::OpenMode::default() };
+    let crate::Lookup::Found(dir) = fs.lookup(crate::Ino::ROOT, "d").await.unwrap() else { panic!("no d") };
+    let crate::Lookup::Found(file) = fs.lookup(dir.attr.ino, "1").await.unwrap() else { panic!("no file") };
+    let opened = fs.open_file(file.attr.ino, mode).await.unwrap();
+    fs.write(opened.handle, 0, b"new").unwrap();
+    let report = warm(&world, &["d", "d/1"]).await;
+    assert_eq!(report, WarmReport::default());
+    fs.flush(opened.handle).await.unwrap();
+    fs.release(opened.handle);
+    assert_eq!(warm(&world, &["d"]).await.files_done, 1);
 }
