@@ -15,7 +15,7 @@ use crate::inode::{Inode, Link, Remote, State};
 use crate::intent::{Intent, StoreIntent};
 use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, has_bytes};
 use crate::tries::{Tries, changes_of};
 use crate::upload::blocking;
 
@@ -209,7 +209,7 @@ fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()>
             continue;
         }
         let metadata = entry.metadata().map_err(failed)?;
-        if std::os::unix::fs::MetadataExt::blocks(&metadata) == 0 {
+        if !has_bytes(&metadata) {
             std::fs::remove_file(entry.path()).map_err(failed)?;
             continue;
         }
