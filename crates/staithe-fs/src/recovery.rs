@@ -135,7 +135,7 @@ impl Filesystem {
     }
 
     /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
-    /// entry in the journal, and stored by the next mount.
+    /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let until = tokio::time::Instant::now() + deadline;
         self.files.all().iter().for_each(|open| self.notice_mapped_writes(&open.inode));
@@ -169,7 +169,46 @@ impl Filesystem {
                 }
             }
         }
+        for what in self.unfinished().await {
+            if !report.kept.contains(&what) {
+                report.kept.push(what);
+            }
+        }
         report
+    }
+
+    /// What the journal still has to finish, from this run or an earlier one: paths of files, or what else it is.
+    async fn unfinished(&self) -> Vec<String> {
+        let journal = self.journal.clone();
+        let pending = match blocking(move || journal.pending()).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::error!(error = with_causes(&error), "the journal cannot be read");
+                return vec![String::from("the journal")];
+            }
+        };
+        let mut unfinished = Vec::new();
+        for (id, intent) in pending {
+            if self.is_moot(&intent) {
+                self.forget_intent(id).await;
+                continue;
+            }
+            unfinished.push(match &intent {
+                Intent::Store(store) => {
+                    let key = store.key.as_str();
+                    key.strip_prefix(&self.config.prefix).unwrap_or(key).to_owned()
+                }
+                other => describe(other),
+            });
+        }
+        unfinished
+    }
+
+    /// Whether an intent is about a staging file that is gone, which goes only when the store has the bytes, or
+    /// nobody wants them, or a person took it.
+    fn is_moot(&self, intent: &Intent) -> bool {
+        let Intent::Store(store) = intent else { return false };
+        !self.state_dir.staging().join(&store.staging_name).try_exists().unwrap_or(true)
     }
 
     /// Makes the staged bytes of a file durable, and its storing an intent of the journal.

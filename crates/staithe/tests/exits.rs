@@ -258,6 +258,38 @@ fn unstored_files_are_never_stored_in_another_volume() {
 }
 
 #[test]
+fn while_an_earlier_runs_file_cannot_be_stored_every_run_ends_with_75() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    leave_unstored(&server, state.path());
+    let storing = When::operation(Operation::PutObject).key("d/unstored");
+    let refusal = server.faults().inject(storing, Fault::access_denied());
+    let mut mount = start(on(&server).state_dir(state.path()));
+    assert!(mount.stderr().contains("cannot be finished yet"), "{}", mount.stderr());
+    let output = umount(mount.path());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(mount.wait(SOON).unwrap(), 75);
+    let said = mount.stderr();
+    assert!(
+        said.lines().any(|l| l.contains("kept in the state directory") && l.contains("d/unstored")),
+        "{said}"
+    );
+    assert!(!said.contains(": everything is stored"), "{said}");
+    // The same in the background.
+    let mountpoint = tempfile::tempdir().unwrap();
+    let mut background = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    background.args(["mount", &format!("s3://{BUCKET}"), "--background"]).arg(mountpoint.path());
+    let output = run(background.arg("--state-dir").arg(state.path()).envs(server.env()));
+    assert!(output.status.success(), "{output:?}");
+    let output = umount(mountpoint.path());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    refusal.remove();
+    let mut mount = start(on(&server).state_dir(state.path()));
+    assert_eq!(Bucket::of(&server).get("d/unstored").unwrap(), b"belongs to the first");
+    assert_eq!(mount.terminate().unwrap(), 0);
+}
+
+#[test]
 fn umount_mirrors_how_the_daemon_ended() {
     let server = server();
     let mut mount = start(on(&server).args(["--op-deadline=1s", "--drain-deadline=2s"]));
