@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, file_tag, marker_tag};
 use super::blocking::Cancel;
 use super::place::{Place, name_of, parent_of};
-use super::root::{Current, Root, open_beneath};
+use super::root::{Current, Root, open_beneath, stranger};
 use super::temp::TempFile;
 use super::{entries, errno};
 use crate::{ETag, ErrorKind, NewObject, PutCondition, Result, StoreError, Version, Written, checks};
@@ -97,9 +97,12 @@ impl Commit<'_> {
         };
         let current = self.root.current(&parent, self.place);
         let current = current.map_err(|errno| self.failed("looking at what is there", errno))?;
+        if let Current::Stranger(what) = current {
+            return Err(stranger(self.operation, self.place, what));
+        }
         checks::condition_holds(self.operation, &self.place.key, self.condition, current.tag())?;
         match (leaf, current) {
-            (_, Current::Other) => Err(self.in_the_way()),
+            (_, Current::Other | Current::Stranger(_)) => Err(self.in_the_way()),
             (Leaf::Marker(new), Current::Directory { fd, .. }) => self.mark(&fd, new).map(Tried::Done),
             (Leaf::Marker(_), _) => self.with_directories(leaf, self.place.parent()),
             (Leaf::File(temp), _) => {

@@ -11,7 +11,8 @@
 //! - **Others.** Conditions hold among all users of the directory that go through this type, in this process
 //!   and in others, by locks on its directories. What is put there by other programs is seen at once.
 //! - **Refused.** Keys that no path can name are `Invalid` to write and `NotFound` to read. Symbolic links,
-//!   devices, sockets and names that are not UTF-8 are not shown, not followed and not replaced.
+//!   FIFOs, sockets, devices and names that are not UTF-8 are not shown, not followed and not replaced: a key
+//!   where one of them stands is `Forbidden` to read, to write and to delete.
 //! - **After a crash** what was committed is there and nothing else; the hidden area is swept when the
 //!   directory is next opened. Without `flock` (some network filesystems) conditions hold in one process only.
 
@@ -88,6 +89,7 @@ pub struct DirectoryStore {
 
 const CAPABILITIES: Capabilities = Capabilities {
     file_beside_prefix: false,
+    lists_every_name: false,
     part_size_min: 1,
     part_size_max: i64::MAX as u64,
     object_size_max: i64::MAX as u64,
