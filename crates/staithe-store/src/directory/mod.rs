@@ -3,6 +3,9 @@
 //! - **Atomic.** A put writes a file in the hidden area of the root (`.staithe-tmp`), syncs it, renames it to
 //!   its place, and syncs the directory. Missing directories are built aside and appear with their first file.
 //! - **Metadata** is kept in one extended attribute; the filesystem must have those.
+//! - **Modes.** What others put there shows its own mode and owner as the metadata `mode`, `uid` and `gid` (decimal,
+//!   as s3fs writes them); what is written with such metadata gets those permissions before its name appears, and
+//!   that owner where the system allows it.
 //! - **Markers.** `a/` is an object if the directory `a` is marked (by a put of `a/`, in an attribute) or
 //!   holds nothing. A directory that is neither goes with its last object.
 //! - **Versions.** The tag is made of inode, length, and the times of write and change, so whatever anybody

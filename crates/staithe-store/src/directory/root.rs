@@ -152,7 +152,11 @@ impl Root {
         let attributes = Attributes::read(&fd).map_err(failed)?;
         match (place.marker, kind) {
             (false, FileType::RegularFile) => {
-                let meta = file_meta(&place.key, &stat, attributes.unwrap_or_default().new);
+                let meta = file_meta(
+                    &place.key,
+                    &stat,
+                    attributes.unwrap_or_else(|| Attributes::foreign(&stat)).new,
+                );
                 Ok(Opened { fd, stat, meta })
             }
             (true, FileType::Directory) => {
@@ -282,7 +286,7 @@ pub(super) fn file_meta(key: &Key, stat: &Stat, new: NewObject) -> ObjectMeta {
 pub(super) fn marker_meta(key: &Key, stat: &Stat, mark: Option<Attributes>) -> ObjectMeta {
     let etag = marker_tag(stat, mark.as_ref());
     let time = mark.as_ref().map_or_else(|| modified_ns(stat), |mark| i128::from(mark.stamp));
-    let new = mark.unwrap_or_default().new;
+    let new = mark.unwrap_or_else(|| Attributes::foreign(stat)).new;
     ObjectMeta {
         key: key.clone(),
         size: 0,
