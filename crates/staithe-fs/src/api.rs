@@ -263,6 +263,7 @@ pub enum Invalidation {
 /// What a drain left behind.
 #[derive(Debug, Clone, Default)]
 pub struct DrainReport {
-    /// Paths of files whose bytes are not in the store; kept in the state directory.
+    /// Paths of files whose bytes are not in the store, and what else the journal could not finish; kept in the
+    /// state directory. Empty when everything is in the store.
     pub kept: Vec<String>,
 }

@@ -54,7 +54,7 @@ pub struct Filesystem {
     pub(crate) may_lend: AtomicBool,
     /// Why not.
     pub(crate) lends_not: Mutex<Option<String>>,
-    /// The store's URL, by which the disk cache tells volumes apart.
+    /// The store's volume, by which the disk cache tells it from others.
     pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
     pub(crate) journal: Arc<Journal>,
@@ -87,13 +87,14 @@ impl Filesystem {
     /// finishes what an earlier run left in its journal. Must run inside a tokio runtime.
     ///
     /// # Errors
-    /// The store's verdict on the volume; `Invalid` when the state directory is in use; `NoSpace` and `Io` from
-    /// the state directory.
+    /// The store's verdict on the volume; `Invalid` when the state directory is in use, or holds unfinished files
+    /// of another volume; `NoSpace` and `Io` from the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
         let state_dir = StateDir::open(&config.state_dir)?;
         store.probe().await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let journal = open_journal(state_dir.journal()).await?;
+        state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
         let local = Local { state_dir, journal, cache };
         let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, local));
         fs.admit_no_conditions();
@@ -115,7 +116,7 @@ impl Filesystem {
 
     fn assemble(me: Weak<Self>, store: Arc<dyn ObjectStore>, config: FsConfig, local: Local) -> Self {
         let (tell, told) = channel();
-        let volume = Arc::from(store.url());
+        let volume = Arc::from(store.volume());
         let pace = Pace::default();
         let patient = Patient::new(store, config.op_deadline, pace.tried_again());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);

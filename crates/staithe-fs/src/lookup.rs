@@ -105,6 +105,8 @@ impl Filesystem {
             return Some(Ok(Lookup::Found(self.entry(inode, self.ttl()))));
         }
         match self.names.lookup(parent.0, name, Instant::now()) {
+            // Where a listing does not show everything, a name that it lacked need not be free.
+            Cached::AbsentByListing(_) if !self.store.capabilities().lists_every_name => None,
             Cached::Negative(left) | Cached::AbsentByListing(left) => {
                 Some(Ok(Lookup::Absent { ttl: time_left(left).min(kernel_ttl(self.config.negative_ttl)) }))
             }
@@ -221,7 +223,11 @@ impl Filesystem {
         if is_directory {
             return Ok(Answer::Directory { marker: Marker::Unknown, meta: None });
         }
-        Ok(page.objects.into_iter().find(|o| o.key == key).map_or(Answer::Absent, Answer::Listed))
+        let listed = page.objects.into_iter().find(|o| o.key == key);
+        if listed.is_none() && !self.store.capabilities().lists_every_name {
+            self.head(key).await?;
+        }
+        Ok(listed.map_or(Answer::Absent, Answer::Listed))
     }
 
     /// A name that a listing showed: only its attributes are missing; if `with_body`, its bytes come along.

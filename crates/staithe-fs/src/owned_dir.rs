@@ -41,9 +41,9 @@ impl OwnedDir {
 
 /// A directory, and what sentences call it.
 #[derive(Debug, Clone, Copy)]
-struct Place<'a> {
-    what: &'static str,
-    path: &'a Path,
+pub(crate) struct Place<'a> {
+    pub(crate) what: &'static str,
+    pub(crate) path: &'a Path,
 }
 
 impl std::fmt::Display for Place<'_> {
@@ -87,7 +87,9 @@ fn check_format(dir: Place<'_>) -> Result<()> {
     let path = dir.path.join("format");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return write_format(dir, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return write_whole(dir, "format", &format!("{FORMAT}\n"));
+        }
         Err(error) => return Err(failed("read the format of", dir, error)),
     };
     match text.trim().parse::<u32>() {
@@ -106,12 +108,12 @@ fn check_format(dir: Place<'_>) -> Result<()> {
     }
 }
 
-/// Whole or not at all: a torn file would lock the user out of what the directory holds.
-fn write_format(dir: Place<'_>, path: &Path) -> Result<()> {
-    let fresh = dir.path.join("format.new");
+/// Writes a small file whole or not at all: a torn one would lock the user out of what the directory holds.
+pub(crate) fn write_whole(dir: Place<'_>, name: &str, text: &str) -> Result<()> {
+    let fresh = dir.path.join(format!("{name}.new"));
     let written = File::create(&fresh)
-        .and_then(|mut file| file.write_all(format!("{FORMAT}\n").as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&fresh, path))
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&fresh, dir.path.join(name)))
         .and_then(|()| File::open(dir.path)?.sync_all());
     written.map_err(|error| failed("write to", dir, error))
 }
@@ -121,7 +123,8 @@ fn create_dir(dir: Place<'_>) -> Result<()> {
     created.map_err(|error| failed("create", dir, error))
 }
 
-fn failed(what: &str, dir: Place<'_>, error: io::Error) -> FsError {
+/// An error of the local disk in a directory of ours.
+pub(crate) fn failed(what: &str, dir: Place<'_>, error: io::Error) -> FsError {
     FsError::local(&format!("could not {what} {dir}: {error}"), error)
 }
 

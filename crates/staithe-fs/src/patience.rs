@@ -109,6 +109,10 @@ impl ObjectStore for Patient {
         self.inner.url()
     }
 
+    fn volume(&self) -> String {
+        self.inner.volume()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }

@@ -15,7 +15,7 @@ use crate::inode::{Inode, Link, Remote, State};
 use crate::intent::{Intent, StoreIntent};
 use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, has_bytes};
 use crate::tries::{Tries, changes_of};
 use crate::upload::blocking;
 
@@ -135,7 +135,7 @@ impl Filesystem {
     }
 
     /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
-    /// entry in the journal, and stored by the next mount.
+    /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let until = tokio::time::Instant::now() + deadline;
         self.files.all().iter().for_each(|open| open.inode.notice_mapped_writes());
@@ -170,7 +170,46 @@ impl Filesystem {
                 }
             }
         }
+        for what in self.unfinished().await {
+            if !report.kept.contains(&what) {
+                report.kept.push(what);
+            }
+        }
         report
+    }
+
+    /// What the journal still has to finish, from this run or an earlier one: paths of files, or what else it is.
+    async fn unfinished(&self) -> Vec<String> {
+        let journal = self.journal.clone();
+        let pending = match blocking(move || journal.pending()).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::error!(error = with_causes(&error), "the journal cannot be read");
+                return vec![String::from("the journal")];
+            }
+        };
+        let mut unfinished = Vec::new();
+        for (id, intent) in pending {
+            if self.is_moot(&intent) {
+                self.forget_intent(id).await;
+                continue;
+            }
+            unfinished.push(match &intent {
+                Intent::Store(store) => {
+                    let key = store.key.as_str();
+                    key.strip_prefix(&self.config.prefix).unwrap_or(key).to_owned()
+                }
+                other => describe(other),
+            });
+        }
+        unfinished
+    }
+
+    /// Whether an intent is about a staging file that is gone, which goes only when the store has the bytes, or
+    /// nobody wants them, or a person took it.
+    fn is_moot(&self, intent: &Intent) -> bool {
+        let Intent::Store(store) = intent else { return false };
+        !self.state_dir.staging().join(&store.staging_name).try_exists().unwrap_or(true)
     }
 
     /// Makes the staged bytes of a file durable, and its storing an intent of the journal.
@@ -210,7 +249,7 @@ fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()>
             continue;
         }
         let metadata = entry.metadata().map_err(failed)?;
-        if std::os::unix::fs::MetadataExt::blocks(&metadata) == 0 {
+        if !has_bytes(&metadata) {
             std::fs::remove_file(entry.path()).map_err(failed)?;
             continue;
         }

@@ -3,15 +3,21 @@
 //! ```text
 //! lock       held while a process uses the directory; says which
 //! format     the number of the layout
+//! volume     whose unfinished files these are
 //! staging/   bytes that are not in the store yet
 //! journal/   what a later start has to finish
 //! ```
 
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::Result;
-use crate::owned_dir::OwnedDir;
+use crate::owned_dir::{OwnedDir, Place, failed, write_whole};
+use crate::{FsError, FsErrorKind, Result};
+
+/// What sentences call it.
+const WHAT: &str = "state directory";
 
 /// An open state directory, locked against other processes until it is dropped.
 #[derive(Debug)]
@@ -27,8 +33,47 @@ impl StateDir {
     /// `Invalid` if another process holds it, or a newer version wrote it; `NoSpace` and `Io` as the disk answers.
     /// Nothing in it is changed then.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let owned = OwnedDir::open("state directory", path, &["staging", "journal"])?;
+        let owned = OwnedDir::open(WHAT, path, &["staging", "journal"])?;
         Ok(Self { path: path.to_owned(), _owned: owned })
+    }
+
+    /// Makes the directory one of `volume`; what it holds may be stored there then. A directory that nobody has
+    /// claimed yet belongs to whoever comes. `has_intents` says whether the journal has anything to finish.
+    ///
+    /// # Errors
+    /// `Invalid` if it holds unfinished files of another volume, and nothing is changed; `NoSpace` and `Io` as the
+    /// disk answers.
+    pub(crate) fn claim(&self, volume: &str, has_intents: bool) -> Result<()> {
+        let place = Place { what: WHAT, path: &self.path };
+        let before = match std::fs::read_to_string(self.path.join("volume")) {
+            Ok(text) => Some(text.trim_end_matches('\n').to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("read the volume of", place, error)),
+        };
+        let Some(other) = before.as_deref().filter(|before| *before != volume) else {
+            return if before.is_none() {
+                write_whole(place, "volume", &format!("{volume}\n"))
+            } else {
+                Ok(())
+            };
+        };
+        if has_intents || self.has_staged_bytes().map_err(|error| failed("look into", place, error))? {
+            let sentence = format!(
+                "{place} has unfinished files of {other}, and this is {volume}: mount the first one again to finish \
+                 them, or use another --state-dir"
+            );
+            return Err(FsError::new(FsErrorKind::Invalid, sentence));
+        }
+        write_whole(place, "volume", &format!("{volume}\n"))
+    }
+
+    fn has_staged_bytes(&self) -> io::Result<bool> {
+        for entry in std::fs::read_dir(self.staging())? {
+            if has_bytes(&entry?.metadata()?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The directory itself.
@@ -61,6 +106,11 @@ impl StateDir {
     pub(crate) fn new_staging_name() -> String {
         uuid::Uuid::new_v4().simple().to_string()
     }
+}
+
+/// Whether a staging file holds anything; a hole is nothing.
+pub(crate) fn has_bytes(file: &Metadata) -> bool {
+    file.blocks() > 0
 }
 
 #[cfg(test)]
@@ -112,6 +162,25 @@ mod tests {
         }
         std::fs::write(dir.path().join("format"), "1\n").unwrap();
         StateDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn it_belongs_to_one_volume_while_it_holds_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        // Made before there was such a file: whoever comes has it.
+        state.claim("s3://a", true).unwrap();
+        state.claim("s3://a", true).unwrap();
+        let refused = state.claim("s3://b", true).unwrap_err();
+        assert_eq!(refused.kind(), FsErrorKind::Invalid);
+        let sentence = refused.to_string();
+        assert!(sentence.contains("s3://a") && sentence.contains("s3://b"), "{sentence}");
+        let staged = state.staging().join("bytes");
+        std::fs::write(&staged, vec![1; 10_000]).unwrap();
+        state.claim("s3://b", false).unwrap_err();
+        std::fs::write(&staged, "").unwrap();
+        state.claim("s3://b", false).unwrap();
+        state.claim("s3://a", true).unwrap_err();
     }
 
     #[test]

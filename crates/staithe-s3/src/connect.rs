@@ -23,7 +23,7 @@ use crate::config::{S3Config, StaticCredentials};
 use crate::failure::Failure;
 use crate::link::Link;
 use crate::retry::{Backoff, Patience};
-use crate::transport;
+use crate::{transport, volume};
 
 /// Where the bucket of a directory bucket's zone is told: these are no general purpose buckets.
 const DIRECTORY_BUCKET: &str = "--x-s3";
@@ -147,6 +147,7 @@ fn build(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: 
         client: Client::from_conf(settings().build()),
         fresh: Client::from_conf(fresh.build()),
         bucket: config.bucket.clone(),
+        volume: volume::name(&config.bucket, endpoint, region),
         backoff: Backoff {
             attempts: config.max_attempts,
             base: config.backoff_base,

@@ -54,6 +54,7 @@ mod retry;
 mod store;
 mod transport;
 mod upload;
+mod volume;
 mod write;
 
 pub use config::{S3Config, StaticCredentials, UploadChecksum};

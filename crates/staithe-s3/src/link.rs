@@ -29,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) fresh: Client,
     /// The bucket's name.
     pub(crate) bucket: String,
+    /// The bucket and whose it is: see [`volume::name`](crate::volume::name).
+    pub(crate) volume: String,
     /// Pauses between tries.
     pub(crate) backoff: Backoff,
     /// Limits of one try.

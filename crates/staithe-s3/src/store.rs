@@ -108,6 +108,10 @@ impl ObjectStore for S3Store {
         format!("s3://{}", self.0.link.bucket)
     }
 
+    fn volume(&self) -> String {
+        self.0.link.volume.clone()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }

@@ -241,6 +241,9 @@ pub struct Capabilities {
     pub part_copy: bool,
     /// `x` and `x/y` can both be objects. False where keys are paths of a real directory.
     pub file_beside_prefix: bool,
+    /// A name that no listing shows is free. False where something that is no object can stand at a key: a listing
+    /// hides it, and a HEAD is answered with [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub lists_every_name: bool,
     /// Smallest part of a multipart upload but for the last, in bytes.
     pub part_size_min: u64,
     /// Largest part, and largest single put or copy, in bytes.
@@ -263,6 +266,7 @@ impl Capabilities {
         versions: false,
         part_copy: true,
         file_beside_prefix: true,
+        lists_every_name: true,
         part_size_min: 5 << 20,
         part_size_max: 5 << 30,
         object_size_max: 5 << 40,

@@ -180,6 +180,13 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// The volume's name for people and records, as a URL: `s3://bucket`.
     fn url(&self) -> String;
 
+    /// What tells this volume from every other one, whoever opens it and when: two stores that answer the same
+    /// here hold the same objects under the same keys. What outlives a process (a cache, a journal) goes by this.
+    /// The URL, where that says as much.
+    fn volume(&self) -> String {
+        self.url()
+    }
+
     /// What this store can do.
     fn capabilities(&self) -> &Capabilities;
 

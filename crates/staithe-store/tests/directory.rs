@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use staithe_store::{
-    DeleteRequest, DirectoryOptions, DirectoryStore, Durability, ErrorKind, GetRequest, HeadRequest, Key,
-    ListRequest, NewObject, ObjectStore, PutCondition, conformance,
+    CopyRequest, DeleteRequest, DirectoryOptions, DirectoryStore, Durability, ErrorKind, GetRequest,
+    HeadRequest, Key, ListRequest, NewObject, ObjectStore, PutCondition, conformance,
 };
 use tempfile::TempDir;
 
@@ -95,13 +95,33 @@ async fn what_is_no_object_is_hidden_and_left_alone() {
     let odd = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"not\xffutf8");
     std::fs::write(dir.path().join(odd), "x").unwrap();
     assert_eq!(names(&store).await, Vec::<String>::new());
-    for name in ["link/secret", "file-link", "pipe", "link/", ".staithe-tmp/open.lock", "../x", "a//b"] {
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    put(&store, "object", "x").await;
+    for name in ["link/secret", ".staithe-tmp/open.lock", "../x", "a//b"] {
         assert_eq!(kind(&store, name).await, Some(ErrorKind::NotFound), "{name}");
     }
-    for name in ["link/new", "file-link", "pipe", ".staithe-tmp/x", "../x", "a//b", "link/"] {
+    for name in ["link/new", ".staithe-tmp/x", "../x", "a//b"] {
         let put = store.put(&key(name), "".into(), NewObject::default(), PutCondition::Always).await;
         assert_eq!(put.unwrap_err().kind(), ErrorKind::Invalid, "{name}");
     }
+    for name in ["file-link", "pipe", "socket", "link", "link/"] {
+        assert_eq!(kind(&store, name).await, Some(ErrorKind::Forbidden), "{name}");
+        for condition in [PutCondition::Always, PutCondition::IfAbsent] {
+            let put = store.put(&key(name), "".into(), NewObject::default(), condition).await;
+            assert_eq!(put.unwrap_err().kind(), ErrorKind::Forbidden, "{name}");
+        }
+        let copy = |from: &str, to: &str| {
+            store.copy(CopyRequest { from: key(from), from_version: None, to: key(to), replace: None })
+        };
+        assert_eq!(copy(name, "copied").await.unwrap_err().kind(), ErrorKind::Forbidden, "{name}");
+        if !name.ends_with('/') {
+            assert_eq!(copy("object", name).await.unwrap_err().kind(), ErrorKind::Forbidden, "{name}");
+        }
+        let delete = store.delete(DeleteRequest::latest(key(name))).await;
+        assert_eq!(delete.unwrap_err().kind(), ErrorKind::Forbidden, "{name}");
+        assert!(dir.path().join(name.trim_end_matches('/')).symlink_metadata().is_ok(), "{name}");
+    }
+    assert_eq!(names(&store).await, ["object"]);
     assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }

@@ -108,7 +108,7 @@ async fn volume(report: &mut Report, source: &Source, options: &DoctorOptions) {
         Err(error) => return report.say(Bad, "store", chain(&error)),
     }
     capabilities(report, store.capabilities());
-    keys(report, &*store, source.prefix()).await;
+    keys(report, &*store, source).await;
 }
 
 fn capabilities(report: &mut Report, can: &Capabilities) {
@@ -135,11 +135,14 @@ fn capabilities(report: &mut Report, can: &Capabilities) {
     report.say(Good, "largest object", bytesize::ByteSize(can.object_size_max));
 }
 
-async fn keys(report: &mut Report, store: &dyn ObjectStore, prefix: &str) {
-    let survey = match Survey::of(store, prefix).await {
+async fn keys(report: &mut Report, store: &dyn ObjectStore, source: &Source) {
+    let mut survey = match Survey::of(store, source.prefix()).await {
         Ok(survey) => survey,
         Err(error) => return report.say(Bad, "listing", chain(&error)),
     };
+    if let Some(Err(error)) = source.directory().map(|directory| survey.add_strangers(directory)) {
+        report.say(Note, "hidden", format_args!("not all of the directory can be looked at: {error}"));
+    }
     report.say(Good, "objects", survey.objects);
     for (reason, group) in &survey.hidden {
         report.say(Note, "hidden", format_args!("{} because {reason}", group.count));

@@ -1,6 +1,8 @@
 //! Which objects of a bucket a mount cannot show.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use staithe_fs::hidden_reason;
 use staithe_store::{ListRequest, ObjectStore, StoreError};
@@ -64,6 +66,35 @@ impl Survey {
         if !key.is_empty() && !key.ends_with('/') {
             self.open.push(key.to_owned());
         }
+    }
+
+    /// Adds what lies in a directory and is no object: links, pipes, sockets, devices, names that are no text.
+    ///
+    /// # Errors
+    /// The local disk's.
+    pub(crate) fn add_strangers(&mut self, root: &Path) -> io::Result<()> {
+        let mut below = vec![PathBuf::new()];
+        while let Some(dir) = below.pop() {
+            for entry in std::fs::read_dir(root.join(&dir))? {
+                let entry = entry?;
+                let (path, kind) = (dir.join(entry.file_name()), entry.file_type()?);
+                if path == Path::new(".staithe-tmp") {
+                    continue;
+                }
+                let why = match kind {
+                    _ if entry.file_name().to_str().is_none() => "the name is not UTF-8",
+                    kind if kind.is_dir() => {
+                        below.push(path);
+                        continue;
+                    }
+                    kind if kind.is_file() => continue,
+                    kind if kind.is_symlink() => "a symbolic link in the directory is not followed",
+                    _ => "a FIFO, a socket or a device is no object",
+                };
+                self.hide(why.to_owned(), &path.to_string_lossy());
+            }
+        }
+        Ok(())
     }
 
     fn hide(&mut self, reason: String, key: &str) {

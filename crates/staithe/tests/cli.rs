@@ -172,6 +172,13 @@ fn the_doctor_reports_on_a_directory() {
     let output = bench.staithe(&["doctor", &format!("file://{}", bench.path("bucket"))]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("create if absent") && said.contains("objects"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+    std::fs::create_dir(bench.path("bucket/d")).unwrap();
+    std::os::unix::fs::symlink("a", bench.path("bucket/d/link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(bench.path("bucket/socket")).unwrap();
+    let output = bench.staithe(&["doctor", &format!("file://{}", bench.path("bucket"))]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("symbolic link") && said.contains("d/link") && said.contains("socket"), "{said}");
     let output = bench.staithe(&["doctor", &format!("file://{}", bench.path("nowhere"))]);
     assert_eq!(output.status.code(), Some(FAILED));
 }

@@ -205,8 +205,10 @@ fn a_journal_that_cannot_be_finished_yet_stays() {
     assert!(wait_until(SOON, || mount.stderr().contains("cannot be finished yet")), "{}", mount.stderr());
     assert_eq!(bench.bucket().uploads(), 1);
     store(&at(&mount, "file"), "works all the same").unwrap();
-    assert_eq!(mount.terminate().unwrap(), 0);
+    assert_eq!(mount.terminate().unwrap(), 75);
+    assert!(mount.stderr().contains("abort an upload of large"), "{}", mount.stderr());
     refusal.remove();
-    let _mount = bench.start();
+    let mut mount = bench.start();
     assert_eq!(bench.bucket().uploads(), 0);
+    assert_eq!(mount.terminate().unwrap(), 0);
 }

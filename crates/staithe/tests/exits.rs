@@ -197,6 +197,98 @@ fn a_kept_file_that_lost_its_race_meanwhile_is_stored_beside_once() {
     }
 }
 
+/// Leaves `d/unstored` in a state directory, and its server running again.
+fn leave_unstored(server: &S3Server, state: &Path) {
+    let mut mount = start(on(server).args(["--op-deadline=1s", "--drain-deadline=2s"]).state_dir(state));
+    fs::create_dir(at(&mount, "d")).unwrap();
+    let quiet = quiet();
+    let file = File::create(at(&mount, "d/unstored")).unwrap();
+    file.write_all_at(b"belongs to the first", 0).unwrap();
+    server.stop();
+    assert_eq!(code(close(file)), libc::ETIMEDOUT);
+    drop(quiet);
+    assert_eq!(mount.terminate().unwrap(), 75, "{}", mount.stderr());
+    server.restart().unwrap();
+}
+
+/// What a mount says that must be refused.
+fn refused(source: &str, server: &S3Server, state: &Path) -> String {
+    let mountpoint = tempfile::tempdir().unwrap();
+    let mut mount = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    mount.args(["mount", source]).arg(mountpoint.path()).arg("--state-dir").arg(state);
+    let output = run(mount.arg("--log-level=off").envs(server.env()));
+    assert_eq!(output.status.code(), Some(1), "{source}: {output:?}");
+    sentence(&output)
+}
+
+#[test]
+fn unstored_files_are_never_stored_in_another_volume() {
+    let (server, other) = (server(), server());
+    assert!(server.create_bucket("other", Versioning::Off));
+    let (state, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    leave_unstored(&server, state.path());
+    let file = format!("file://{}", directory.path().display());
+    let bucket = format!("s3://{BUCKET}");
+    for (source, server, name) in [
+        (&*bucket, &other, &*bucket),
+        ("s3://other", &server, "s3://other"),
+        (&*file, &server, &*file),
+        ("memory://", &server, "memory://"),
+    ] {
+        let said = refused(source, server, state.path());
+        assert_eq!(said.matches("s3://bucket at http://").count(), 1 + usize::from(name == bucket), "{said}");
+        assert!(said.contains(&format!("this is {name}")) && said.contains("--state-dir"), "{said}");
+    }
+    assert!(Bucket::of(&other).keys().is_empty());
+    assert_eq!(
+        fs::read_dir(directory.path())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name() != ".staithe-tmp")
+            .count(),
+        0
+    );
+    // The one they belong to stores them, and then the directory is free for another.
+    let mut mount = start(on(&server).state_dir(state.path()));
+    assert_eq!(Bucket::of(&server).get("d/unstored").unwrap(), b"belongs to the first");
+    assert_eq!(mount.terminate().unwrap(), 0);
+    let mut mount = start(daemon(&file).state_dir(state.path()));
+    store(&at(&mount, "file"), "x").unwrap();
+    assert_eq!(mount.terminate().unwrap(), 0);
+    assert_eq!(fs::read(directory.path().join("file")).unwrap(), b"x");
+}
+
+#[test]
+fn while_an_earlier_runs_file_cannot_be_stored_every_run_ends_with_75() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    leave_unstored(&server, state.path());
+    let storing = When::operation(Operation::PutObject).key("d/unstored");
+    let refusal = server.faults().inject(storing, Fault::access_denied());
+    let mut mount = start(on(&server).state_dir(state.path()));
+    assert!(mount.stderr().contains("cannot be finished yet"), "{}", mount.stderr());
+    let output = umount(mount.path());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(mount.wait(SOON).unwrap(), 75);
+    let said = mount.stderr();
+    assert!(
+        said.lines().any(|l| l.contains("kept in the state directory") && l.contains("d/unstored")),
+        "{said}"
+    );
+    assert!(!said.contains(": everything is stored"), "{said}");
+    // The same in the background.
+    let mountpoint = tempfile::tempdir().unwrap();
+    let mut background = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    background.args(["mount", &format!("s3://{BUCKET}"), "--background"]).arg(mountpoint.path());
+    let output = run(background.arg("--state-dir").arg(state.path()).envs(server.env()));
+    assert!(output.status.success(), "{output:?}");
+    let output = umount(mountpoint.path());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    refusal.remove();
+    let mut mount = start(on(&server).state_dir(state.path()));
+    assert_eq!(Bucket::of(&server).get("d/unstored").unwrap(), b"belongs to the first");
+    assert_eq!(mount.terminate().unwrap(), 0);
+}
+
 #[test]
 fn umount_mirrors_how_the_daemon_ended() {
     let server = server();

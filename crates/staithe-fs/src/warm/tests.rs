@@ -58,7 +58,8 @@ impl World {
         let paths = paths.iter().map(|&path| path.to_owned()).collect();
         self.progress.send_replace(WarmReport::default());
         self.fs.warm_each(&WarmRequest { paths, jobs }, Meter(&self.progress), one).await;
-        // Nothing stays that nobody needs.
+        // Nothing stays that nobody needs, once what was looked up ahead is let go.
+        self.fs.end_walks();
         assert_eq!(self.fs.inodes.len(), 1);
         self.progress.borrow().clone()
     }
@@ -243,8 +244,9 @@ async fn what_was_warmed_is_there_and_is_fetched_once() {
         ..WarmReport::default()
     };
     assert_eq!(report, wanted);
-    // The small ones, the empty one among them, came with their attributes; the big one in pieces.
-    assert_eq!(bodies(&world), 4 + 3);
+    // The small ones came once, with their attributes or after them; the big one in pieces.
+    let fetched = bodies(&world);
+    assert!((3 + 3..=4 + 3).contains(&fetched), "{fetched}");
     let again = warm(&world, &["d"]).await;
     assert_eq!(again, WarmReport { bytes_fetched: 0, ..wanted });
 }

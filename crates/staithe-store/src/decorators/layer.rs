@@ -89,6 +89,10 @@ impl<L: Layer> ObjectStore for L {
         self.inner().url()
     }
 
+    fn volume(&self) -> String {
+        self.inner().volume()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         self.inner().capabilities()
     }

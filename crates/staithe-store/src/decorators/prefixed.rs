@@ -53,12 +53,20 @@ impl Prefixed {
     }
 }
 
+fn below(inner: String, prefix: &str) -> String {
+    let slash = if inner.ends_with("://") || !inner.ends_with('/') { "/" } else { "" };
+    inner + slash + prefix
+}
+
 #[async_trait]
 impl ObjectStore for Prefixed {
     fn url(&self) -> String {
-        let inner = self.inner.url();
-        let slash = if inner.ends_with("://") || !inner.ends_with('/') { "/" } else { "" };
-        format!("{inner}{slash}{}", self.prefix)
+        below(self.inner.url(), &self.prefix)
+    }
+
+    /// With the prefix: the same key is another object below another one.
+    fn volume(&self) -> String {
+        below(self.inner.volume(), &self.prefix)
     }
 
     fn capabilities(&self) -> &Capabilities {

@@ -4,12 +4,20 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Stat, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::{ETag, ErrorKind, Key, NewObject, Result, checks};
+use crate::{ETag, ErrorKind, Key, Metadata, NewObject, Result, checks};
 
 const ATTRIBUTE: &str = "user.staithe.object";
+
+/// Entries of the metadata that say what a file's mode and owner are, in decimal: those of s3fs, as mounts use them.
+const MODE: &str = "mode";
+const UID: &str = "uid";
+const GID: &str = "gid";
+
+/// The bits of a mode that say what kind of file it is.
+const TYPE_BITS: u32 = 0o170_000;
 
 /// The first field of the attribute: its form.
 const FORM: &str = "1";
@@ -83,6 +91,13 @@ impl Attributes {
         }
     }
 
+    /// Those of what nobody put here through a store: its own mode and owner, as mounts write them (s3fs's form).
+    pub(super) fn foreign(stat: &Stat) -> Self {
+        let entries = [(MODE, stat.st_mode), (UID, stat.st_uid), (GID, stat.st_gid)];
+        let metadata = entries.map(|(name, value)| (name.to_owned(), value.to_string())).into();
+        Self { stamp: 0, new: NewObject { metadata, content_type: None } }
+    }
+
     /// Sets the attribute in one step.
     pub(super) fn write(&self, fd: impl AsFd) -> std::result::Result<(), Errno> {
         rustix::fs::fsetxattr(fd, ATTRIBUTE, &self.encode(), XattrFlags::empty())
@@ -94,6 +109,43 @@ impl Attributes {
             Err(Errno::NODATA) => Ok(()),
             result => result,
         }
+    }
+}
+
+/// The mode and owner that metadata names, as far as a file or a directory of ours is to have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ownership {
+    mode: Option<u32>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+impl Ownership {
+    /// Reads the metadata of a `kind`; what is said of another kind (a link, whose mode means nothing) has no mode.
+    pub(super) fn of(metadata: &Metadata, kind: FileType) -> Self {
+        let number = |name| metadata.get(name).and_then(|text: &String| text.parse::<u32>().ok());
+        let is_of_kind = |mode: &u32| mode & TYPE_BITS == 0 || FileType::from_raw_mode(*mode) == kind;
+        // The greatest number of all means "nobody" to the system.
+        let id = |name| number(name).filter(|id| *id != u32::MAX);
+        Self { mode: number(MODE).filter(is_of_kind), uid: id(UID), gid: id(GID) }
+    }
+
+    /// Sets the owner where that is allowed, and then the permission bits. Unless we are root, those of the owner
+    /// stay: a store must be able to read what it holds.
+    pub(super) fn apply(self, fd: impl AsFd, least: Mode) -> std::result::Result<(), Errno> {
+        if self.uid.is_some() || self.gid.is_some() {
+            // Only root may give files away; what is not, stays ours.
+            let _ = rustix::fs::fchown(&fd, self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw));
+        }
+        let Some(mode) = self.mode else { return Ok(()) };
+        let least = if rustix::process::geteuid().is_root() { Mode::empty() } else { least };
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777) | least)
+    }
+
+    /// Takes permissions away that the metadata does not name, and gives none.
+    pub(super) fn narrow(self, fd: impl AsFd, now: &Stat) -> std::result::Result<(), Errno> {
+        let mode = self.mode.map(|mode| mode & now.st_mode);
+        Self { mode, uid: None, gid: None }.apply(fd, Mode::RWXU)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, file_tag, marker_tag};
+use super::attributes::{Attributes, Ownership, file_tag, marker_tag};
 use super::blocking::Cancel;
 use super::place::{Place, name_of, parent_of};
-use super::root::{Current, Root, open_beneath};
+use super::root::{Current, Root, open_beneath, stranger};
 use super::temp::TempFile;
 use super::{entries, errno};
 use crate::{ETag, ErrorKind, NewObject, PutCondition, Result, StoreError, Version, Written, checks};
@@ -97,10 +97,16 @@ impl Commit<'_> {
         };
         let current = self.root.current(&parent, self.place);
         let current = current.map_err(|errno| self.failed("looking at what is there", errno))?;
+        if let Current::Stranger(what) = current {
+            return Err(stranger(self.operation, self.place, what));
+        }
         checks::condition_holds(self.operation, &self.place.key, self.condition, current.tag())?;
         match (leaf, current) {
-            (_, Current::Other) => Err(self.in_the_way()),
-            (Leaf::Marker(new), Current::Directory { fd, .. }) => self.mark(&fd, new).map(Tried::Done),
+            (_, Current::Other | Current::Stranger(_)) => Err(self.in_the_way()),
+            (Leaf::Marker(new), Current::Directory { fd, tag, .. }) => {
+                self.own_directory(&fd, new, tag.is_some())?;
+                self.mark(&fd, new).map(Tried::Done)
+            }
             (Leaf::Marker(_), _) => self.with_directories(leaf, self.place.parent()),
             (Leaf::File(temp), _) => {
                 self.keep_empty_directory(self.place.parent(), &parent)?;
@@ -121,6 +127,18 @@ impl Commit<'_> {
         checks::fail(ErrorKind::Invalid, self.operation, &self.place.key, text)
     }
 
+    /// Gives a directory the mode and owner that its marker names. One that was no object before may be somebody's
+    /// whose mode nobody here was told of, so it is only made narrower.
+    fn own_directory(&self, directory: &OwnedFd, new: &NewObject, was_object: bool) -> Result<()> {
+        let ownership = Ownership::of(&new.metadata, FileType::Directory);
+        let done = if was_object {
+            ownership.apply(directory, Mode::RWXU)
+        } else {
+            rustix::fs::fstat(directory).and_then(|now| ownership.narrow(directory, &now))
+        };
+        done.map_err(|errno| self.failed("setting the mode of the directory", errno))
+    }
+
     fn mark(&self, directory: &OwnedFd, new: &NewObject) -> Result<ETag> {
         let mark = Attributes { stamp: self.root.stamp().unsigned_abs(), new: new.clone() };
         mark.write(directory).map_err(|errno| self.failed("marking the directory", errno))?;
@@ -134,11 +152,16 @@ impl Commit<'_> {
 
     /// An empty directory is an object. Before it gets its first child it is marked, to stay one.
     fn keep_empty_directory(&self, path: &str, directory: &OwnedFd) -> Result<()> {
-        let is_object = || -> Result<bool, Errno> {
-            Ok(!path.is_empty() && entries::is_empty(directory)? && Attributes::read(directory)?.is_none())
+        let foreign = || -> Result<Option<Attributes>, Errno> {
+            let is_object =
+                !path.is_empty() && entries::is_empty(directory)? && Attributes::read(directory)?.is_none();
+            if !is_object {
+                return Ok(None);
+            }
+            rustix::fs::fstat(directory).map(|stat| Some(Attributes::foreign(&stat)))
         };
-        if is_object().map_err(|errno| self.failed("looking at the directory", errno))? {
-            self.mark(directory, &NewObject::default())?;
+        if let Some(own) = foreign().map_err(|errno| self.failed("looking at the directory", errno))? {
+            self.mark(directory, &own.new)?;
         }
         Ok(())
     }
@@ -164,7 +187,10 @@ impl Commit<'_> {
             .build(missing.get(1..).unwrap_or_default())
             .map_err(|errno| self.failed("making the directories", errno))?;
         let etag = match leaf {
-            Leaf::Marker(new) => Some(self.mark(&bottom, new)?),
+            Leaf::Marker(new) => {
+                self.own_directory(&bottom, new, true)?;
+                Some(self.mark(&bottom, new)?)
+            }
             Leaf::File(temp) => {
                 rustix::fs::renameat(&self.root.session.dir, &temp.name, &bottom, self.place.name())
                     .map_err(|errno| self.failed("moving the file into its directory", errno))?;

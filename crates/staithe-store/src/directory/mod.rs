@@ -3,6 +3,9 @@
 //! - **Atomic.** A put writes a file in the hidden area of the root (`.staithe-tmp`), syncs it, renames it to
 //!   its place, and syncs the directory. Missing directories are built aside and appear with their first file.
 //! - **Metadata** is kept in one extended attribute; the filesystem must have those.
+//! - **Modes.** What others put there shows its own mode and owner as the metadata `mode`, `uid` and `gid` (decimal,
+//!   as s3fs writes them); what is written with such metadata gets those permissions before its name appears, and
+//!   that owner where the system allows it.
 //! - **Markers.** `a/` is an object if the directory `a` is marked (by a put of `a/`, in an attribute) or
 //!   holds nothing. A directory that is neither goes with its last object.
 //! - **Versions.** The tag is made of inode, length, and the times of write and change, so whatever anybody
@@ -11,7 +14,8 @@
 //! - **Others.** Conditions hold among all users of the directory that go through this type, in this process
 //!   and in others, by locks on its directories. What is put there by other programs is seen at once.
 //! - **Refused.** Keys that no path can name are `Invalid` to write and `NotFound` to read. Symbolic links,
-//!   devices, sockets and names that are not UTF-8 are not shown, not followed and not replaced.
+//!   FIFOs, sockets, devices and names that are not UTF-8 are not shown, not followed and not replaced: a key
+//!   where one of them stands is `Forbidden` to read, to write and to delete.
 //! - **After a crash** what was committed is there and nothing else; the hidden area is swept when the
 //!   directory is next opened. Without `flock` (some network filesystems) conditions hold in one process only.
 
@@ -88,6 +92,7 @@ pub struct DirectoryStore {
 
 const CAPABILITIES: Capabilities = Capabilities {
     file_beside_prefix: false,
+    lists_every_name: false,
     part_size_min: 1,
     part_size_max: i64::MAX as u64,
     object_size_max: i64::MAX as u64,

@@ -9,7 +9,7 @@ use super::attributes::Attributes;
 use super::blocking::Cancel;
 use super::commit::split;
 use super::place::{Place, parent_of};
-use super::root::{Current, Root, open_beneath};
+use super::root::{Current, Root, open_beneath, stranger};
 use super::{entries, errno};
 use crate::{DeleteRequest, ETag, ErrorKind, Key, Result, StoreError, checks};
 
@@ -92,9 +92,12 @@ fn remove<'p>(
         Err(errno) => return Err(failed(errno)),
     };
     let current = root.current(&parent, place).map_err(failed)?;
+    if let Current::Stranger(what) = current {
+        return Err(stranger(OP, place, what));
+    }
     condition(&place.key, wanted, current.tag())?;
     let flags = match current {
-        Current::Nothing | Current::Other => return Ok(None),
+        Current::Nothing | Current::Other | Current::Stranger(_) => return Ok(None),
         Current::Directory { fd, empty: false, .. } => {
             Attributes::remove(&fd).map_err(failed)?;
             return Ok(Some(place.path()));

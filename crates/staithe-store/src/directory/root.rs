@@ -138,14 +138,13 @@ impl Root {
     fn opened(&self, operation: &'static str, place: &Place, fd: Result<OwnedFd, Errno>) -> Result<Opened> {
         let failed = |errno| errno::error(operation, Some(&place.key), "opening the object", errno);
         let missing = || Err(checks_missing(self, operation, &place.key));
+        // Links, pipes, sockets and devices are no objects, and neither is what lies below one of them.
+        let not_an_object =
+            || self.stranger(place).map_or_else(missing, |what| Err(stranger(operation, place, what)));
         let fd = match fd {
             Ok(fd) => fd,
-            // Links, sockets and devices are no objects, and neither is what lies below a file.
-            Err(
-                Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::XDEV | Errno::NAMETOOLONG,
-            ) => {
-                return missing();
-            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::NAMETOOLONG) => return missing(),
+            Err(Errno::LOOP | Errno::NXIO) => return not_an_object(),
             Err(errno) => return Err(failed(errno)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(failed)?;
@@ -153,7 +152,11 @@ impl Root {
         let attributes = Attributes::read(&fd).map_err(failed)?;
         match (place.marker, kind) {
             (false, FileType::RegularFile) => {
-                let meta = file_meta(&place.key, &stat, attributes.unwrap_or_default().new);
+                let meta = file_meta(
+                    &place.key,
+                    &stat,
+                    attributes.unwrap_or_else(|| Attributes::foreign(&stat)).new,
+                );
                 Ok(Opened { fd, stat, meta })
             }
             (true, FileType::Directory) => {
@@ -163,8 +166,15 @@ impl Root {
                 let meta = marker_meta(&place.key, &stat, attributes);
                 Ok(Opened { fd, stat, meta })
             }
-            _ => missing(),
+            _ => not_an_object(),
         }
+    }
+
+    /// What stands at a place and is neither a file nor a directory.
+    fn stranger(&self, place: &Place) -> Option<&'static str> {
+        let parent = open_beneath(&self.fd, place.parent(), OFlags::DIRECTORY).ok()?;
+        let stat = rustix::fs::statat(&parent, place.name(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        strange(FileType::from_raw_mode(stat.st_mode))
     }
 
     /// Whether an unmarked directory holds nothing and thereby is an object: looked at twice, the second time
@@ -204,7 +214,7 @@ impl Root {
                 let tag = is_object.then(|| marker_tag(&stat, mark.as_ref()));
                 Ok(Current::Directory { fd, tag, empty })
             }
-            _ => Ok(Current::Other),
+            (_, kind) => Ok(strange(kind).map_or(Current::Other, Current::Stranger)),
         }
     }
 }
@@ -221,8 +231,10 @@ pub(super) enum Current {
         tag: Option<ETag>,
         empty: bool,
     },
-    /// Something of the same name that is not what the key names: a directory for a file, a link, a device.
+    /// Something of the same name that is not what the key names: a directory for a file, or the reverse.
     Other,
+    /// What is neither a file nor a directory, in words.
+    Stranger(&'static str),
 }
 
 impl Current {
@@ -230,9 +242,27 @@ impl Current {
         match self {
             Self::File(tag) => Some(tag),
             Self::Directory { tag, .. } => tag.as_ref(),
-            Self::Nothing | Self::Other => None,
+            Self::Nothing | Self::Other | Self::Stranger(_) => None,
         }
     }
+}
+
+/// A kind of file that is no object, in words.
+fn strange(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::Symlink => Some("a symbolic link"),
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        FileType::CharacterDevice | FileType::BlockDevice => Some("a device"),
+        _ => None,
+    }
+}
+
+/// The answer to every request for a key where something strange stands.
+pub(super) fn stranger(operation: &'static str, place: &Place, what: &str) -> StoreError {
+    let text =
+        format!("{:?} is {what} in the directory, which is neither followed nor replaced", place.path());
+    crate::checks::fail(ErrorKind::Forbidden, operation, &place.key, text)
 }
 
 fn checks_missing(root: &Root, operation: &'static str, key: &Key) -> StoreError {
@@ -256,7 +286,7 @@ pub(super) fn file_meta(key: &Key, stat: &Stat, new: NewObject) -> ObjectMeta {
 pub(super) fn marker_meta(key: &Key, stat: &Stat, mark: Option<Attributes>) -> ObjectMeta {
     let etag = marker_tag(stat, mark.as_ref());
     let time = mark.as_ref().map_or_else(|| modified_ns(stat), |mark| i128::from(mark.stamp));
-    let new = mark.unwrap_or_default().new;
+    let new = mark.unwrap_or_else(|| Attributes::foreign(stat)).new;
     ObjectMeta {
         key: key.clone(),
         size: 0,

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Ownership};
 use super::blocking::Cancel;
 use super::errno;
 use super::root::Root;
@@ -90,12 +90,13 @@ impl<'r> TempFile<'r> {
         checks::fail(ErrorKind::VersionMismatch, self.operation, &self.key, text)
     }
 
-    /// Gives the file its attributes, its unique time and, where asked for, a safe place on the disk.
+    /// Gives the file its attributes, its unique time and, where asked for, a safe place on the disk. Also without
+    /// any attributes they are written: that tells it from a file that others put there.
     pub(super) fn seal(&self, new: &NewObject) -> Result<()> {
-        if *new != NewObject::default() {
-            let attributes = Attributes { stamp: 0, new: new.clone() };
-            attributes.write(&self.file).map_err(|errno| self.failed("writing the metadata", errno))?;
-        }
+        let attributes = Attributes { stamp: 0, new: new.clone() };
+        attributes.write(&self.file).map_err(|errno| self.failed("writing the metadata", errno))?;
+        let ownership = Ownership::of(&new.metadata, FileType::RegularFile);
+        ownership.apply(&self.file, Mode::RUSR).map_err(|errno| self.failed("setting the mode", errno))?;
         self.date()?;
         if self.root.synced() {
             rustix::fs::fsync(&self.file).map_err(|errno| self.failed("syncing the file", errno))?;

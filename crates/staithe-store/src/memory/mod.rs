@@ -47,6 +47,7 @@ impl Default for MemoryOptions {
 /// Every method does its work at its first poll: a future that was polled has had its effect.
 #[derive(Debug)]
 pub struct MemoryStore {
+    id: uuid::Uuid,
     options: MemoryOptions,
     bucket: RwLock<Option<Bucket>>,
     serial: AtomicU64,
@@ -65,7 +66,7 @@ impl MemoryStore {
         options.page_max = options.page_max.clamp(1, 1000);
         options.chunk_bytes = options.chunk_bytes.max(1);
         let bucket = RwLock::new(Some(Bucket::new(now())));
-        Self { options, bucket, serial: AtomicU64::new(1) }
+        Self { id: uuid::Uuid::new_v4(), options, bucket, serial: AtomicU64::new(1) }
     }
 
     /// An empty bucket that keeps versions.
@@ -149,6 +150,11 @@ fn body(payload: &Payload, range: &Range<u64>, chunk: usize) -> Body {
 impl ObjectStore for MemoryStore {
     fn url(&self) -> String {
         "memory://".to_owned()
+    }
+
+    /// No other bucket in memory ever has the same.
+    fn volume(&self) -> String {
+        format!("memory://{}", self.id.simple())
     }
 
     fn capabilities(&self) -> &Capabilities {
