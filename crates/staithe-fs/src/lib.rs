@@ -14,7 +14,7 @@
 //! `lookup`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what changes it.
 //! `file`, `read`, `fetch`, `write`: open files. `staging`, `commit`, `tries`, `upload`, `streaming`: from the local
 //! disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may change it. `cache`, `lend`: fetched bytes on
-//! the local disk. `state_dir`, `journal`, `recovery`: what outlives a run.
+//! the local disk. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run.
 
 mod api;
 mod attributes;
@@ -33,6 +33,7 @@ mod handles;
 mod inode;
 mod intent;
 mod journal;
+mod keep;
 mod layout;
 mod lend;
 mod locks;
