@@ -112,11 +112,13 @@ impl Filesystem {
             change(&mut state)?;
             state.touch_meta(SystemTime::now());
             let is_nameless = state.link.is_none();
-            if is_nameless || state.is_local() {
-                state.meta_dirty |= !is_nameless;
-                return Ok(());
-            }
-            before
+            let is_deferred = is_nameless || state.is_local();
+            state.meta_dirty |= is_deferred && !is_nameless;
+            (!is_deferred).then_some(before)
+        };
+        let Some(before) = before else {
+            self.keep_anew(inode).await;
+            return Ok(());
         };
         let stored = match inode.kind {
             Kind::Directory => self.store_directory_meta(inode).await,

@@ -86,8 +86,27 @@ impl Filesystem {
     /// Stores what is dirty of a file. Returns when the store has it; at once if nothing is dirty.
     ///
     /// # Errors
-    /// `Stale` when the race against another client was lost; the store's errors; everything stays dirty.
+    /// `Stale` when the race against another client was lost; the store's errors; everything stays dirty, and where
+    /// the store was only out of reach, an intent of the journal stores it if this process ends before it can.
     pub(crate) async fn commit(&self, inode: &Arc<Inode>) -> Result<()> {
+        let changes = inode.state().changes;
+        let done = self.try_commit(inode).await;
+        match &done {
+            Ok(()) => self.strike_out(inode).await,
+            Err(error) if store_error(error).is_some_and(StoreError::is_retryable) => {
+                // What was written since is nothing that anybody closed or synced.
+                if inode.state().changes == changes {
+                    self.keep_for_a_crash(inode).await;
+                }
+            }
+            Err(_) if inode.state().staged.is_none() => self.strike_out(inode).await,
+            Err(_) => {}
+        }
+        done
+    }
+
+    /// As [`commit`](Self::commit), without a word in the journal.
+    pub(crate) async fn try_commit(&self, inode: &Arc<Inode>) -> Result<()> {
         let _serial = inode.commit.lock().await;
         inode.notice_mapped_writes();
         let (is_dirty, has_bytes) = {

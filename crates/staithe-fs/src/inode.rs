@@ -15,6 +15,7 @@ use staithe_store::{Key, Version};
 use crate::api::{Attr, Ino, Kind};
 use crate::cache::CachedFile;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::journal::IntentId;
 use crate::lend::Lent;
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
@@ -81,6 +82,8 @@ pub(crate) struct State {
     pub(crate) tries: Tries,
     /// How many operations are making the object's bytes local for those who have it open.
     pub(crate) keepers: u32,
+    /// The intent of the journal by which its bytes are stored if this process ends first. Void once they change.
+    pub(crate) kept: Option<IntentId>,
     /// The upload that runs while the file is still being written.
     pub(crate) streaming: Option<Streaming>,
     /// All bytes of a small object, fetched with its attributes.
@@ -139,6 +142,7 @@ impl State {
             content: 0,
             tries: Tries::default(),
             keepers: 0,
+            kept: None,
             streaming: None,
             body: None,
             cached: None,

@@ -65,13 +65,18 @@ impl Journal {
         Ok(Self { database, intents, next: AtomicU64::new(next) })
     }
 
+    /// A name for an intent that [`update`](Self::update) will record, or nobody.
+    pub(crate) fn reserve(&self) -> IntentId {
+        IntentId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Records an intent; once this returns, it survives a power failure.
     ///
     /// # Errors
     /// `NoSpace`, `Io`; it is not certain then that it was recorded. After an error of the disk the journal takes
     /// nothing more until it is opened again.
     pub(crate) fn record(&self, intent: &Intent) -> Result<IntentId> {
-        let id = IntentId(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.reserve();
         self.update(id, intent)?;
         Ok(id)
     }

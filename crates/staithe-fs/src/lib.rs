@@ -14,8 +14,8 @@
 //! `lookup`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
-//! change it. `cache`, `lend`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `recovery`:
-//! what outlives a run. `status`: what it says of itself.
+//! change it. `cache`, `lend`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
+//! `recovery`: what outlives a run. `status`: what it says of itself.
 
 mod ahead;
 mod api;
@@ -36,6 +36,7 @@ mod hedge;
 mod inode;
 mod intent;
 mod journal;
+mod keep;
 mod layout;
 mod lend;
 mod locks;

@@ -92,7 +92,7 @@ impl Filesystem {
         let size = state.base_size.unwrap_or(0);
         let base = base.map(|version| Remote { key: key.clone(), version, size });
         let inode = self.revive(path, base, meta, file);
-        let stored = self.commit(&inode).await;
+        let stored = self.try_commit(&inode).await;
         // Given up to another client, it is stored beside, or set aside.
         let is_done = stored.is_ok() || inode.state().staged.is_none();
         if is_done {
@@ -211,32 +211,9 @@ impl Filesystem {
         let Intent::Store(store) = intent else { return false };
         !self.state_dir.staging().join(&store.staging_name).try_exists().unwrap_or(true)
     }
-
-    /// Makes the staged bytes of a file durable, and its storing an intent of the journal.
-    async fn keep(&self, inode: &Arc<Inode>) -> Result<Option<String>> {
-        let Ok(path) = self.inodes.path(inode.ino) else { return Ok(None) };
-        let intent = {
-            let mut state = inode.state();
-            self.stage(inode, &mut state)?;
-            let base = state.remote.as_ref().map(|r| r.version.clone());
-            if let Some(streaming) = state.streaming.take() {
-                self.abandon(streaming);
-            }
-            let changes = state.changes;
-            let write_id = Some(state.tries.id(changes));
-            let meta = FileMeta { write_id, ..state.meta.clone() };
-            let Some(staged) = state.staged.as_ref() else { return Ok(None) };
-            let (key, staging_name) = (self.key(&path)?, staged.disk_file().name());
-            staged.sync()?;
-            let state = staged.state();
-            Intent::Store(Box::new(StoreIntent { key, staging_name, state, base, meta }))
-        };
-        self.note(intent).await?;
-        Ok(Some(path))
-    }
 }
 
-/// Moves the staging files that no intent speaks of to `lost+found`: bytes that were never closed and never synced.
+/// Moves the staging files that no intent speaks of to `lost+found`: bytes of files that were being written.
 /// Empty ones are removed.
 fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()> {
     let (staging, aside) = (state_dir.staging(), state_dir.lost_and_found());
@@ -259,7 +236,7 @@ fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()>
     }
     if moved > 0 {
         let dir = aside.display();
-        tracing::warn!(files = moved, %dir, "bytes that a crash left, never closed and never synced, were set aside");
+        tracing::warn!(files = moved, %dir, "bytes of files that were being written at a crash, and were not stored, were set aside");
     }
     Ok(())
 }

@@ -137,6 +137,7 @@ impl Filesystem {
             self.nameless(target);
         }
         self.relink(source, from, to);
+        self.keep_anew(source).await;
         Ok(())
     }
 
@@ -232,6 +233,9 @@ impl Filesystem {
         }
         source.state().marker = crate::inode::Marker::Present;
         self.relink(source, from, to);
+        for inode in self.inodes.dirty() {
+            self.keep_anew(&inode).await;
+        }
         Ok(())
     }
 

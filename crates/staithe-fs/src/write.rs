@@ -27,6 +27,7 @@ impl Filesystem {
         let mut state = inode.state();
         refuse_replaced(&state)?;
         self.stage(inode, &mut state)?;
+        self.unkeep(&mut state);
         let Some(staged) = state.staged.as_mut() else {
             return Err(FsError::new(FsErrorKind::Io, "no staging file"));
         };
@@ -48,6 +49,7 @@ impl Filesystem {
         let mut state = inode.state();
         refuse_replaced(&state)?;
         self.stage(inode, &mut state)?;
+        self.unkeep(&mut state);
         let Some(staged) = state.staged.as_mut() else {
             return Err(FsError::new(FsErrorKind::Io, "no staging file"));
         };
@@ -72,6 +74,7 @@ impl Filesystem {
         } else {
             self.stage(inode, &mut state)?;
         }
+        self.unkeep(&mut state);
         let before = state.size();
         if let Some(staged) = state.staged.as_mut() {
             staged.truncate(size)?;

@@ -1,11 +1,13 @@
 //! `--background`: the same program again, detached, with a pipe on which it says that it is ready.
 //!
 //! A fork of a process with threads is unsafe, so the daemon is a new process. Its standard output is the pipe and
-//! carries one line: `ready: ...`, or the sentence it failed with. Its log goes into the state directory.
+//! carries one line: `ready: ...`, or the sentence it failed with. Its log goes into the state directory; what it
+//! warned of until it was ready is said on our standard error too.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::failure::{DONE, FAILED, Failure};
@@ -24,6 +26,7 @@ pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
     places::create_private(dir).map_err(unusable)?;
     let log =
         OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(LOG)).map_err(unusable)?;
+    let logged = log.metadata().map_or(0, |log| log.len());
     let program = std::env::current_exe().map_err(|e| Failure::caused("this program cannot be found", &e))?;
     let mut daemon = Command::new(program)
         .args(std::env::args_os().skip(1).filter(|argument| argument != "--background"))
@@ -40,6 +43,7 @@ pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
     }
     let line = line.trim_end();
     if line.starts_with("ready: ") {
+        pass_warnings_on(&dir.join(LOG), logged);
         // Nobody may be listening; the mount is there all the same.
         let _ = writeln!(std::io::stdout(), "{line}");
         return Ok(DONE);
@@ -51,6 +55,28 @@ pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
         None => format!("the daemon ended ({status}) before it was ready; see {}", dir.join(LOG).display()),
     };
     Err(Failure { code: code.unwrap_or(FAILED), sentence })
+}
+
+/// Says on standard error what the daemon has logged from `start` on of warnings and errors: its log is not what
+/// whoever starts it looks at.
+fn pass_warnings_on(log: &Path, start: u64) {
+    let mut text = Vec::new();
+    let read = File::open(log).and_then(|mut log| {
+        log.seek(SeekFrom::Start(start))?;
+        log.read_to_end(&mut text)
+    });
+    if let Err(error) = read {
+        eprintln!("staithe: warnings may be in {}, which cannot be read: {error}", log.display());
+    }
+    for line in String::from_utf8_lossy(&text).lines().filter(|line| is_warning(line)) {
+        eprintln!("{line}");
+    }
+}
+
+/// Whether a line of the log, in either format, is a warning or an error.
+fn is_warning(line: &str) -> bool {
+    let in_text = line.split_whitespace().nth(1).is_some_and(|level| matches!(level, "WARN" | "ERROR"));
+    in_text || [r#""level":"WARN""#, r#""level":"ERROR""#].iter().any(|level| line.contains(level))
 }
 
 /// Leaves the terminal and the working directory of who started us, and runs.
@@ -68,4 +94,25 @@ pub(crate) fn be_detached(settings: Settings) -> Result<u8, Failure> {
         let _ = writeln!(std::io::stdout(), "{failure}");
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_told_from_other_lines() {
+        for line in [
+            r#"2026-11-21T07:16:39.7Z  WARN staithe_fs::recovery: cannot be finished yet; kept intent="store a""#,
+            "2026-11-21T07:16:39.7Z ERROR staithe::daemon: cannot unmount",
+            r#"{"timestamp":"2026-11-21T07:16:39.7Z","level":"WARN","fields":{}}"#,
+        ] {
+            assert!(is_warning(line), "{line}");
+        }
+        for line in
+            ["2026-11-21T07:16:39.7Z  INFO staithe::daemon: ready WARN", r#"{"level":"INFO"}"#, "", "WARN"]
+        {
+            assert!(!is_warning(line), "{line}");
+        }
+    }
 }

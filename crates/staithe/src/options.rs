@@ -86,7 +86,7 @@ pub(crate) struct MountOptions {
     pub(crate) cache: CacheOptions,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
-    /// Where a close returns: when the store has the file, or when the local journal does
+    /// Where a close returns: when the store has the file
     #[arg(long, value_name = "MODE", default_value = "through")]
     pub(crate) write_mode: WriteMode,
     /// What becomes of a commit that lost a race with another client
@@ -161,26 +161,26 @@ pub(crate) struct CacheOptions {
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// The most that it may hold; what was used least recently goes first [default: 10GiB]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) cache_size: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LimitOptions {
     /// For how long names and attributes are believed: a duration, 0 or forever
-    #[arg(long, value_name = "DUR", default_value = "1s")]
+    #[arg(long, value_name = "DUR", default_value = "1s", allow_hyphen_values = true)]
     pub(crate) metadata_ttl: String,
     /// The same for names that are absent [default: as --metadata-ttl]
-    #[arg(long, value_name = "DUR")]
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true)]
     pub(crate) negative_ttl: Option<String>,
     /// Memory for read-ahead and small bodies
-    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", allow_hyphen_values = true)]
     pub(crate) memory_limit: String,
     /// How long one operation may wait for the store
-    #[arg(long, value_name = "DUR", default_value = "60s")]
+    #[arg(long, value_name = "DUR", default_value = "60s", allow_hyphen_values = true)]
     pub(crate) op_deadline: String,
     /// How long unmounting may wait for what is not stored yet
-    #[arg(long, value_name = "DUR", default_value = "30s")]
+    #[arg(long, value_name = "DUR", default_value = "30s", allow_hyphen_values = true)]
     pub(crate) drain_deadline: String,
 }
 
@@ -256,6 +256,7 @@ pub(crate) enum AttributesFrom {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WriteMode {
     Through,
+    #[value(hide = true)]
     Back,
 }
 

@@ -151,11 +151,11 @@ impl Limits {
         if memory < LEAST_MEMORY {
             return Err(Failure::usage("--memory-limit must be at least 32MiB"));
         }
-        let op_deadline = duration("--op-deadline", &options.op_deadline)?;
+        let op_deadline = duration("--op-deadline", &options.op_deadline, "30s or 5min")?;
         if op_deadline.is_zero() {
             return Err(Failure::usage("--op-deadline must be longer than 0"));
         }
-        let drain_deadline = duration("--drain-deadline", &options.drain_deadline)?;
+        let drain_deadline = duration("--drain-deadline", &options.drain_deadline, "30s, 5min or 0")?;
         Ok((Self { metadata_ttl, negative_ttl, memory, op_deadline }, drain_deadline))
     }
 }
@@ -213,21 +213,18 @@ fn ttl(option: &str, text: &str) -> Result<Ttl, Failure> {
     if text == "forever" {
         return Ok(Ttl::Forever);
     }
-    match duration(option, text) {
-        Ok(Duration::ZERO) => Ok(Ttl::Zero),
-        Ok(duration) => Ok(Ttl::For(duration)),
-        Err(_) => {
-            Err(Failure::usage(format!("{option} {text:?} is no duration; write 1s, 5min, 0 or forever")))
-        }
+    match duration(option, text, "1s, 5min, 0 or forever")? {
+        Duration::ZERO => Ok(Ttl::Zero),
+        duration => Ok(Ttl::For(duration)),
     }
 }
 
-fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
+fn duration(option: &str, text: &str, examples: &str) -> Result<Duration, Failure> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text)
-        .map_err(|_| Failure::usage(format!("{option} {text:?} is no duration; write 30s, 5min or 0")))
+        .map_err(|_| Failure::usage(format!("{option} {text:?} is no duration; write {examples}")))
 }
 
 fn size(option: &str, text: &str) -> Result<u64, Failure> {
@@ -253,12 +250,12 @@ mod tests {
         assert_eq!(ttl("--o", "0s").unwrap(), Ttl::Zero);
         assert_eq!(ttl("--o", "forever").unwrap(), Ttl::Forever);
         assert_eq!(ttl("--o", "1500ms").unwrap(), Ttl::For(Duration::from_millis(1500)));
-        assert_eq!(duration("--o", "2min").unwrap(), Duration::from_mins(2));
+        assert_eq!(duration("--o", "2min", "").unwrap(), Duration::from_mins(2));
         assert_eq!(size("--o", "64MiB").unwrap(), 64 << 20);
         assert_eq!(mode("--o", "0640").unwrap(), 0o640);
         for wrong in [
             ttl("--o", "soon").unwrap_err(),
-            duration("--o", "forever").unwrap_err(),
+            duration("--o", "forever", "1s").unwrap_err(),
             size("--o", "much").unwrap_err(),
             mode("--o", "888").unwrap_err(),
             mode("--o", "100644").unwrap_err(),

@@ -92,7 +92,7 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
     assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
-    for hidden in ["--metrics", "--detached", "  verify"] {
+    for hidden in ["--metrics", "--detached", "  verify", "through, back"] {
         assert!(!help.contains(hidden), "{hidden}");
     }
 }
@@ -123,6 +123,17 @@ fn wrong_values_are_named() {
         assert!(said.contains(option), "{option_and_value}: {said}");
     }
     assert!(bench.refused_option(&["--region", "eu-west-1"]).contains("s3://"));
+    for (option, value, advice) in [
+        ("--metadata-ttl", "-1", "write 1s, 5min, 0 or forever"),
+        ("--negative-ttl", "-1s", "write 1s, 5min, 0 or forever"),
+        ("--op-deadline", "forever", "write 30s or 5min"),
+        ("--op-deadline", "-5", "write 30s or 5min"),
+        ("--drain-deadline", "-5", "write 30s, 5min or 0"),
+        ("--memory-limit", "-1", "write 512MiB or 2GiB"),
+    ] {
+        let said = bench.refused_option(&[option, value]);
+        assert_eq!(said.trim_end().rsplit("; ").next(), Some(advice), "{option} {value}: {said}");
+    }
 }
 
 #[test]

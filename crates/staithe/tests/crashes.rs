@@ -10,9 +10,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, quiet, run, sh, start, store};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, quiet, run, sh, start, store};
 use rustix::process::Signal;
-use staithe_testkit::{DaemonOptions, MountedDaemon, Operation, S3Server, Versioning, When, wait_until};
+use staithe_testkit::{
+    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -182,6 +184,74 @@ fn an_unfinished_upload_is_aborted_by_the_next_start() {
     assert!(mount.stderr().contains("lost+found"), "{}", mount.stderr());
 }
 
+/// Writes a file anew while the store is away; its close fails.
+fn fail_to_store(mount: &MountedDaemon, path: &str, bytes: &[u8]) {
+    let quiet = quiet();
+    let file = File::create(at(mount, path)).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    assert_eq!(code(close(file)), libc::ETIMEDOUT);
+    drop(quiet);
+}
+
+#[test]
+fn what_a_failed_close_could_not_store_is_stored_after_a_crash() {
+    let bench = Bench::new();
+    let mut mount = start(bench.options().arg("--op-deadline=1s"));
+    let bytes = noise(1, 100_000);
+    bench.bucket().put("known", noise(2, 1 << 20));
+    store(&at(&mount, "old"), "old").unwrap();
+    let known = File::options().write(true).open(at(&mount, "known")).unwrap();
+    let away = When::operation(Operation::PutObject);
+    let away = bench.server.faults().inject(away, Fault::internal_error());
+    for path in ["closed", "renamed", "removed", "rewritten", "old", "moded"] {
+        fail_to_store(&mount, path, &bytes);
+    }
+    let quiet = quiet();
+    known.write_all_at(b"changed", 1000).unwrap();
+    assert_eq!(code(close(known)), libc::ETIMEDOUT);
+    // What becomes of such a file afterwards is remembered too, and no mixture of old and new is ever stored.
+    let rewritten = File::options().write(true).open(at(&mount, "rewritten")).unwrap();
+    rewritten.write_all_at(b"half of something new", 10).unwrap();
+    fs::set_permissions(at(&mount, "moded"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::rename(at(&mount, "renamed"), at(&mount, "other")).unwrap();
+    fs::remove_file(at(&mount, "removed")).unwrap();
+    kill(&mut mount);
+    drop((rewritten, quiet));
+    away.remove();
+    let mut mount = bench.start();
+    let bucket = bench.bucket();
+    assert_eq!(bucket.keys(), ["closed", "known", "moded", "old", "other"], "{}", mount.stderr());
+    for key in ["closed", "moded", "old", "other"] {
+        assert!(bucket.get(key).unwrap() == bytes, "{key}");
+    }
+    assert_eq!(bucket.meta("moded").unwrap().metadata["mode"], 0o100_600.to_string());
+    let mut model = noise(2, 1 << 20);
+    model[1000..1007].copy_from_slice(b"changed");
+    assert!(bucket.get("known").unwrap() == model);
+    assert_eq!(lost(&bench.state.path().join("lost+found")), 1, "{}", mount.stderr());
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+}
+
+#[test]
+fn what_was_stored_after_a_failed_close_is_not_stored_again_after_a_crash() {
+    let bench = Bench::new();
+    let mut mount = start(bench.options().arg("--op-deadline=1s"));
+    let away = When::operation(Operation::PutObject);
+    let away = bench.server.faults().inject(away, Fault::internal_error());
+    fail_to_store(&mount, "file", b"first");
+    away.remove();
+    let bucket = bench.bucket();
+    close(File::options().append(true).open(at(&mount, "file")).unwrap()).unwrap();
+    assert_eq!(bucket.get("file").unwrap(), b"first");
+    bucket.put("file", "theirs, later");
+    kill(&mut mount);
+    let mut mount = bench.start();
+    assert_eq!(bucket.keys(), ["file"], "{}", mount.stderr());
+    assert_eq!(bucket.get("file").unwrap(), b"theirs, later");
+    assert!(!mount.stderr().contains("earlier run"), "{}", mount.stderr());
+    assert_eq!(mount.terminate().unwrap(), 0);
+}
+
 fn lost(dir: &Path) -> usize {
     fs::read_dir(dir).map_or(0, Iterator::count)
 }
@@ -200,7 +270,7 @@ fn a_journal_that_cannot_be_finished_yet_stays() {
     hold.release();
     bench.server.faults().clear();
     let refusal = When::operation(Operation::AbortMultipartUpload).key("large");
-    let refusal = bench.server.faults().inject(refusal, staithe_testkit::Fault::access_denied());
+    let refusal = bench.server.faults().inject(refusal, Fault::access_denied());
     let mut mount = bench.start();
     assert!(wait_until(SOON, || mount.stderr().contains("cannot be finished yet")), "{}", mount.stderr());
     assert_eq!(bench.bucket().uploads(), 1);

@@ -281,6 +281,10 @@ fn while_an_earlier_runs_file_cannot_be_stored_every_run_ends_with_75() {
     background.args(["mount", &format!("s3://{BUCKET}"), "--background"]).arg(mountpoint.path());
     let output = run(background.arg("--state-dir").arg(state.path()).envs(server.env()));
     assert!(output.status.success(), "{output:?}");
+    // What it warned of is said to who started it, and nothing else.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot be finished yet") && said.contains("d/unstored"), "{said}");
+    assert!(said.lines().all(|line| line.contains(" WARN ")), "{said}");
     let output = umount(mountpoint.path());
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     refusal.remove();
