@@ -14,14 +14,12 @@ const PARTITIONS: [(&str, &str); 4] = [
 /// name.
 pub(crate) fn name(bucket: &str, endpoint: Option<&str>, region: &str) -> String {
     let own = endpoint.map(normalised).filter(|url| !is_amazon(url));
-    match own {
-        Some(url) => format!("s3://{bucket} at {url}"),
-        None => {
-            let partition = endpoint.and_then(partition_of_host).or_else(|| partition_of_region(region));
-            let partition = partition.map(|name| format!(" ({name})")).unwrap_or_default();
-            format!("s3://{bucket} at Amazon S3{partition}")
-        }
+    if let Some(url) = own {
+        return format!("s3://{bucket} at {url}");
     }
+    let partition = endpoint.and_then(partition_of_host).or_else(|| partition_of_region(region));
+    let partition = partition.map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("s3://{bucket} at Amazon S3{partition}")
 }
 
 fn is_amazon(url: &str) -> bool {
