@@ -13,6 +13,7 @@
 //! Lock order: nothing of this room is locked while another lock is taken.
 
 mod errand;
+mod order;
 mod relist;
 mod walk;
 
@@ -31,11 +32,9 @@ use crate::filesystem::Filesystem;
 use crate::inode::Inode;
 use crate::lookup::{Dent, SMALL_BODY};
 
+use order::Pages;
 pub(crate) use walk::Event;
-use walk::{CHUNK, Coming, IDLE, Met, Next, Released, Walks};
-
-/// How far back the name before another one is looked for, over those that nobody asks for.
-const SKIPPED_MOST: usize = 64;
+use walk::{IDLE, Next, Released, Walks};
 
 /// A name in a directory.
 type Place = (Ino, Arc<str>);
@@ -57,6 +56,7 @@ pub(crate) struct Ahead {
     going: AtomicBool,
     /// The sender goes when the answer is here, or will never be.
     on_their_way: Mutex<HashMap<Place, watch::Receiver<()>>>,
+    pages: Pages,
     sweeper: Mutex<Option<AbortHandle>>,
 }
 
@@ -67,6 +67,7 @@ impl Ahead {
             walks: Mutex::new(Walks::new(limit)),
             going: AtomicBool::new(false),
             on_their_way: Mutex::default(),
+            pages: Pages::default(),
             sweeper: Mutex::default(),
         }
     }
@@ -80,9 +81,17 @@ impl Filesystem {
             return;
         }
         let now = Instant::now();
-        let next = self.walks(|walks| walks.met(dir, name, event, now));
+        let mut next = self.walks(|walks| walks.met(dir, name, event, now));
+        if let Next::More(last) = &next {
+            let mut following = self.coming(dir, last);
+            following.ends |= following.names.is_empty();
+            next = self.walks(|walks| {
+                walks.append(dir, following);
+                walks.met(dir, name, event, now)
+            });
+        }
         let wanted = match next {
-            Next::Nothing => return,
+            Next::Nothing | Next::More(_) => return,
             Next::Order(recent) => {
                 let order = self.order(dir, name, event, &recent);
                 let Some((coming, opened)) = order else { return self.walks(|walks| walks.disorder(dir)) };
@@ -113,22 +122,22 @@ impl Filesystem {
         self.on_its_way(link.parent, &link.name).await;
     }
 
-    /// Waits for a name that is on its way; false, at once, if it is not.
+    /// Waits for a name that is on its way; not at all, if it is not.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub(crate) async fn on_its_way(&self, dir: Ino, name: &str) -> bool {
+    pub(crate) async fn on_its_way(&self, dir: Ino, name: &str) {
         let landing = {
             let on_their_way = self.ahead.on_their_way.lock();
             if on_their_way.is_empty() {
-                return false;
+                return;
             }
             on_their_way.get(&(dir, Arc::from(name))).cloned()
         };
-        let Some(mut landing) = landing else { return false };
-        // Nothing is ever sent: this ends when the sender goes.
-        let _ = landing.changed().await;
-        true
+        if let Some(mut landing) = landing {
+            // Nothing is ever sent: this ends when the sender goes.
+            let _ = landing.changed().await;
+        }
     }
 
     /// Drops whatever was asked for ahead.
@@ -163,36 +172,6 @@ impl Filesystem {
         done
     }
 
-    /// Whether `name` comes right after one of `recent` in its listing, but for names that nobody asks for; then
-    /// what follows it, and whether the one before it was opened. O(names of the directory).
-    fn order(&self, dir: Ino, name: &str, event: Event, recent: &[Met]) -> Option<(Vec<Coming>, bool)> {
-        let entries = self.names.entries(dir.0, Instant::now())?;
-        let after = entries.after(name);
-        let own = after.checked_sub(1)?;
-        entries.get(own).filter(|(found, _)| *found == name)?;
-        let before = |met: &str| recent.iter().find(|m| m.name == met).map(|m| m.opened);
-        for at in (own.saturating_sub(SKIPPED_MOST)..own).rev() {
-            let (earlier, dent) = entries.get(at)?;
-            if let Some(opened) = before(earlier) {
-                return Some((coming(&entries, after), opened));
-            }
-            let is_skipped = match event {
-                Event::Opened => small_body(dent).is_none(),
-                _ => self.inodes.child(dir, earlier).is_some(),
-            };
-            if !is_skipped {
-                return None;
-            }
-        }
-        let opened = if own <= SKIPPED_MOST { before("")? } else { return None };
-        Some((coming(&entries, after), opened))
-    }
-
-    fn coming(&self, dir: Ino, last: &str) -> Vec<Coming> {
-        let entries = self.names.entries(dir.0, Instant::now());
-        entries.map(|entries| coming(&entries, entries.after(last))).unwrap_or_default()
-    }
-
     /// Sees to it that a walk that nobody goes on with ends.
     fn sweep_later(&self) {
         let mut sweeper = self.ahead.sweeper.lock();
@@ -224,11 +203,6 @@ impl Inode {
             state.body = None;
         }
     }
-}
-
-fn coming(entries: &staithe_dentry::Entries<Dent>, from: usize) -> Vec<Coming> {
-    let all = (from..entries.len()).filter_map(|at| entries.get(at)).take(CHUNK);
-    all.map(|(name, dent)| Coming { name: name.to_owned(), body: small_body(dent) }).collect()
 }
 
 /// What the body of a small file takes in memory.

@@ -141,7 +141,7 @@ impl Filesystem {
             (None, Dent::Directory { .. }) => Some(Kind::Directory),
             (None, Dent::File { kind, .. }) => *kind,
         };
-        let ino = inode.as_ref().map_or_else(|| show_number(dir.ino, name), |i| i.ino.0);
+        let ino = inode.as_ref().map_or_else(|| show_number(dir.ino, next), |i| i.ino.0);
         let entry = inode.map(|inode| {
             let entry = Entry { attr: inode.attr(), entry_ttl: ttl, attr_ttl: ttl };
             offered.push(inode);
@@ -183,11 +183,13 @@ impl Filesystem {
             Progress::More(token, listing) => (Some(token), listing),
         };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
+        let is_first = token.is_none();
         let request =
             ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
         let page = self.store.list(request).await?;
         let entries = merge(dir, &prefix, &page);
         let listing = listing.and_then(|mut l| l.page(entries.iter().cloned()).is_ok().then_some(l));
+        self.ahead.note_page(dir.ino, &entries, is_first);
         let last = page.next.is_some().then(|| last_listed(&prefix, &page));
         if let Some(token) = page.next {
             *progress = Progress::More(token, listing);
@@ -278,10 +280,9 @@ pub(crate) fn is_file(dent: &Dent) -> bool {
     matches!(dent, Dent::File { .. })
 }
 
-/// A number to show for an entry that has no inode yet: stable, and out of the way of real ones.
-fn show_number(dir: Ino, name: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (dir, name).hash(&mut hasher);
-    hasher.finish() | 1 << 63
+/// A number to show for an entry that has no inode yet: out of the way of real ones, and in the order of the
+/// listing. Who sorts by it, as cp and tar do, then asks in that order, in which what comes next is foreseen.
+fn show_number(dir: Ino, position: u64) -> u64 {
+    const BITS: u32 = 40;
+    1 << 63 | (dir.0 << BITS) & (u64::MAX >> 1) | position & ((1 << BITS) - 1)
 }

@@ -155,12 +155,9 @@ impl Filesystem {
     /// Dropping the future leaves at most a filled cache.
     pub async fn lookup(&self, parent: Ino, name: &str) -> Result<Lookup> {
         for last in (0..OVERTAKEN_TRIES).rev() {
+            // First this, then memory: what lands in between is there.
+            self.on_its_way(parent, name).await;
             if let Some(answer) = self.try_lookup(parent, name) {
-                return answer;
-            }
-            if self.on_its_way(parent, name).await
-                && let Some(answer) = self.try_lookup(parent, name)
-            {
                 return answer;
             }
             let dir = self.directory(parent)?;

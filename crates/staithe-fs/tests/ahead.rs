@@ -148,6 +148,51 @@ async fn opened_in_order_after_ls_l_each_file_is_one_get_more() {
 }
 
 #[tokio::test]
+async fn ls_l_of_a_large_directory_asks_ahead_while_it_is_still_listed() {
+    let world = World::with(MemoryOptions::default(), remembering).await;
+    let names: Vec<_> = (0..2200).map(|n| format!("{n:04}")).collect();
+    for name in &names {
+        world.put(&format!("dir/{name}"), "body").await;
+    }
+    let dir = world.ino("dir").await;
+    world.spent();
+    let stream = world.fs.opendir(dir).await.unwrap();
+    let (mut offset, mut waits) = (0, 0);
+    loop {
+        let items = world.fs.readdir(stream, offset, 700).await.unwrap();
+        let Some(last) = items.last() else { break };
+        offset = last.next;
+        for item in items.iter().filter(|i| !i.name.starts_with('.')) {
+            settle(&world).await;
+            let before = asked(&world);
+            assert!(matches!(world.fs.lookup(dir, &item.name).await.unwrap(), Lookup::Found(_)));
+            waits += usize::from(asked(&world) > before && world.log.count(Op::List) < 3);
+        }
+    }
+    settle(&world).await;
+    let spent = world.spent();
+    assert!(spent.contains(&(Op::List, 3)), "{spent:?}");
+    assert_eq!(spent.iter().filter(|(op, _)| *op != Op::List).map(|(_, n)| n).sum::<usize>(), 2200);
+    // Each window of names, not each name, is asked for at a moment of its own.
+    assert!(waits < 200, "{waits}");
+}
+
+#[tokio::test]
+async fn who_sorts_by_inode_number_as_cp_does_reads_in_listing_order() {
+    let (world, dir) = listed(200, remembering).await;
+    let stream = world.fs.opendir(dir).await.unwrap();
+    let mut items = world.fs.readdir(stream, 0, 1000).await.unwrap();
+    items.retain(|item| !item.name.starts_with('.'));
+    assert!(items.is_sorted_by_key(|item| item.ino));
+    items.sort_by_key(|item| item.ino);
+    for item in &items {
+        cat(&world, &item.name).await;
+    }
+    settle(&world).await;
+    assert_eq!(world.spent(), [(Op::Get, 200)]);
+}
+
+#[tokio::test]
 async fn out_of_order_nothing_is_asked_for_ahead() {
     let (world, dir) = listed(100, remembering).await;
     for step in 0..50 {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use staithe_store::{ListPage, ListRequest};
 
 use super::small_body;
-use super::walk::Coming;
+use super::walk::{Coming, Following};
 use crate::directory::merge;
 use crate::error::Result;
 use crate::filesystem::Filesystem;
@@ -50,8 +50,9 @@ impl Filesystem {
         }
         let coming =
             |(name, dent): &(Arc<str>, Dent)| Coming { name: name.to_string(), body: small_body(dent) };
-        let coming = entries.iter().map(coming).collect();
-        self.walks(|walks| walks.listed(dir.ino, coming, page.next.is_none()));
+        // Beyond the page the next one of these listings tells, once the walk is there.
+        let following = Following { names: entries.iter().map(coming).collect(), ends: true };
+        self.walks(|walks| walks.listed(dir.ino, following));
         Ok(true)
     }
 }

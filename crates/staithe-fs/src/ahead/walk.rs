@@ -62,6 +62,14 @@ pub(super) struct Coming {
     pub(super) body: Option<u64>,
 }
 
+/// What comes after a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Following {
+    pub(super) names: Vec<Coming>,
+    /// Nothing comes after these.
+    pub(super) ends: bool,
+}
+
 /// A name to ask for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -77,6 +85,8 @@ pub(super) enum Next {
     /// See whether the name comes right after one of these, where the empty name is before the first, and
     /// answer with [`Walks::begin`] or [`Walks::disorder`].
     Order(Vec<Met>),
+    /// Give [`Walks::append`] what comes after this name, and then this event again.
+    More(String),
     /// Ask for these. If `more` is a name, also give [`Walks::extend`] what comes after it.
     Ask {
         wanted: Vec<Wanted>,
@@ -125,7 +135,7 @@ struct Walk<H> {
     steps: VecDeque<Step<H>>,
     /// The position behind the foremost name that was met.
     reached: usize,
-    /// The steps end where the listing does, or no listing tells what follows.
+    /// The steps end where the listing does.
     ends: bool,
     window: usize,
     /// Files are opened, not merely looked at.
@@ -200,6 +210,11 @@ impl<H: Clone> Walks<H> {
             // An open of a name that was looked up before makes room for other bodies.
             let moves = at >= walk.reached || event == Event::Opened;
             return if moves { self.advance(walk, walk.reached.max(at + 1), now) } else { Next::Nothing };
+        }
+        if let Some(last) = walk.steps.back().filter(|_| walk.reached == walk.steps.len() && !walk.ends)
+            && last.coming.name.as_str() < name
+        {
+            return Next::More(last.coming.name.clone());
         }
         if event == Event::Known { Next::Nothing } else { self.stray(walk, name, event, now) }
     }
@@ -293,7 +308,7 @@ impl<H: Clone> Walks<H> {
     pub(super) fn begin(
         &mut self,
         dir: Ino,
-        coming: Vec<Coming>,
+        following: Following,
         event: Event,
         opened: bool,
         now: Instant,
@@ -305,21 +320,27 @@ impl<H: Clone> Walks<H> {
         (walk.pause, walk.paused, walk.strays) = (0, 0, 0);
         walk.opens = opened || event == Event::Opened;
         walk.unopened = u32::from(event != Event::Opened);
-        walk.add(coming);
+        walk.add(following);
         let wanted = self.top_up(&mut walk, now);
         self.recent.push_front(walk);
         wanted
     }
 
     /// What follows the names that a walk has; what it should ask for with them.
-    pub(super) fn extend(&mut self, dir: Ino, coming: Vec<Coming>, now: Instant) -> Vec<Wanted> {
+    pub(super) fn extend(&mut self, dir: Ino, following: Following, now: Instant) -> Vec<Wanted> {
         let Some(at) = self.recent.iter().position(|w| w.dir == dir) else { return Vec::new() };
         let Some(mut walk) = self.recent.remove(at) else { return Vec::new() };
-        let last = walk.steps.back().map(|s| s.coming.name.clone()).unwrap_or_default();
-        walk.add(coming.into_iter().filter(|c| c.name > last).collect());
+        walk.add(following);
         let wanted = self.top_up(&mut walk, now);
         self.recent.push_front(walk);
         wanted
+    }
+
+    /// As [`extend`](Self::extend), and asks for nothing yet: the next name is about to be met.
+    pub(super) fn append(&mut self, dir: Ino, following: Following) {
+        if let Some(walk) = self.recent.iter_mut().find(|w| w.dir == dir) {
+            walk.add(following);
+        }
     }
 
     /// If `name` is what a walk comes to next: the name before it.
@@ -333,8 +354,8 @@ impl<H: Clone> Walks<H> {
         is_next.then_some(before)
     }
 
-    /// A new listing says what comes from the next name on; `ends` if nothing follows it.
-    pub(super) fn listed(&mut self, dir: Ino, coming: Vec<Coming>, ends: bool) {
+    /// A new listing says what comes from the next name on.
+    pub(super) fn listed(&mut self, dir: Ino, following: Following) {
         let Some(walk) = self.recent.iter_mut().find(|w| w.dir == dir) else { return };
         let reached = walk.reached;
         for step in walk.steps.iter_mut().skip(reached).filter(|s| s.kept.is_empty()) {
@@ -342,9 +363,7 @@ impl<H: Clone> Walks<H> {
             step.asked = false;
             self.granted -= std::mem::take(&mut step.granted);
         }
-        let last = walk.steps.back().map(|s| s.coming.name.clone()).unwrap_or_default();
-        walk.add(coming.into_iter().filter(|c| c.name > last).collect());
-        walk.ends = ends;
+        walk.add(following);
     }
 
     /// The order did not hold.
@@ -453,10 +472,12 @@ impl<H> Walk<H> {
         self.steps.range(self.reached..at).all(is_passed)
     }
 
-    fn add(&mut self, coming: Vec<Coming>) {
-        self.ends = coming.len() < CHUNK;
+    fn add(&mut self, following: Following) {
+        self.ends = following.ends;
+        let last = self.steps.back().map(|s| s.coming.name.clone()).unwrap_or_default();
+        let new = following.names.into_iter().filter(|coming| coming.name > last);
         let step = |coming| Step { coming, asked: false, used: false, granted: 0, kept: Vec::new() };
-        self.steps.extend(coming.into_iter().map(step));
+        self.steps.extend(new.map(step));
     }
 }
 

@@ -13,8 +13,9 @@ fn name(n: usize) -> String {
     format!("{n:05}")
 }
 
-fn files(from: usize) -> Vec<Coming> {
-    (from..from + CHUNK).map(|n| Coming { name: name(n), body: Some(BODY) }).collect()
+fn files(from: usize) -> Following {
+    let names = (from..from + CHUNK).map(|n| Coming { name: name(n), body: Some(BODY) }).collect();
+    Following { names, ends: false }
 }
 
 impl World {
@@ -27,6 +28,7 @@ impl World {
         let number = |wanted: Wanted| (wanted.name.parse().unwrap(), wanted.body);
         let wanted = match self.walks.met(dir, &name(n), event, self.now) {
             Next::Nothing => Vec::new(),
+            Next::More(last) => panic!("{last} was extended before"),
             Next::Order(recent) => {
                 let before = n.checked_sub(1).map(name).unwrap_or_default();
                 if let Some(met) = recent.iter().find(|m| m.name == before) {
@@ -250,7 +252,28 @@ fn a_new_listing_lets_a_walk_go_on() {
     assert_eq!(world.walks.before_next(DIR, &name(10)), Some(&*name(9)));
     assert_eq!(world.walks.before_next(DIR, &name(50)), None);
     let before = world.walks.granted;
-    world.walks.listed(DIR, files(10), false);
+    world.walks.listed(DIR, files(10));
     assert_eq!(world.walks.granted, before, "what came stays");
     assert!((10..100).flat_map(|n| world.cat(DIR, n)).count() > 60);
+}
+
+#[test]
+fn a_walk_goes_on_where_the_next_page_begins() {
+    let mut world = World::new(u64::MAX);
+    let page = |from: usize| Following { names: files(from).names[..100].to_vec(), ends: false };
+    world.walks.met(DIR, &name(0), Event::Missed, world.now);
+    let Next::Order(_) = world.walks.met(DIR, &name(1), Event::Missed, world.now) else { panic!("no order") };
+    world.walks.begin(DIR, page(2), Event::Missed, false, world.now);
+    for n in 2..102 {
+        let Next::Ask { .. } = world.walks.met(DIR, &name(n), Event::Missed, world.now) else {
+            panic!("{n}")
+        };
+    }
+    assert_eq!(world.walks.met(DIR, &name(102), Event::Missed, world.now), Next::More(name(101)));
+    world.walks.append(DIR, page(102));
+    let Next::Ask { wanted, .. } = world.walks.met(DIR, &name(102), Event::Missed, world.now) else {
+        panic!()
+    };
+    assert_eq!(wanted.first().map(|w| w.name.clone()), Some(name(103)));
+    assert!(wanted.len() > 60, "{}", wanted.len());
 }
