@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,10 +40,19 @@ impl World {
     /// # Errors
     /// When threads or a temporary directory cannot be had.
     pub fn new() -> Result<Self> {
+        Self::with(|_, _| {})
+    }
+
+    /// An empty one, configured otherwise; the path is of a directory that lives as long as it does.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with(change: impl FnOnce(&mut FsConfig, &Path)) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (bucket, state) = (Arc::new(MemoryStore::default()), tempfile::tempdir()?);
         let mut config = FsConfig::new(state.path());
         (config.metadata_ttl, config.negative_ttl) = (Ttl::Forever, Ttl::Forever);
+        change(&mut config, state.path());
         let fs = runtime.block_on(Filesystem::open(bucket.clone(), config))?;
         Ok(Self { bucket, fs, runtime, _state: state })
     }

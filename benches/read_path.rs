@@ -1,14 +1,16 @@
-//! Reads: through the part queue, of what is still there, and from the staging file; beside the store's own get.
+//! Reads: through the part queue, of what is still there, from the staging file, and from the disk cache; beside the
+//! store's own get, and a plain file.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot run has nothing better to do")]
 
 use std::hint::black_box;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::StreamExt as _;
 use staithe_benches::{READ, WRITE, World};
-use staithe_fs::HandleId;
+use staithe_fs::{CacheConfig, HandleId, WarmRequest};
 use staithe_store::{GetRequest, Key, ObjectStore as _};
 
 const KIB: usize = 1 << 10;
@@ -84,12 +86,42 @@ fn again(c: &mut Criterion) {
     group.finish();
 }
 
+/// From the disk cache, checked; beside the same file without a check.
+fn from_disk(c: &mut Criterion) {
+    let world = World::with(|config, dir| {
+        config.cache = Some(CacheConfig { dir: dir.join("cache"), size: 1 << 30 });
+    })
+    .unwrap();
+    world.put("big", BIG).unwrap();
+    let request = WarmRequest { paths: vec![String::new()], jobs: 1 };
+    let warmed = world.run(world.fs.warm(&request, &tokio::sync::watch::Sender::default())).unwrap();
+    assert!(warmed.is_whole());
+    let handle = world.open("big", READ).unwrap();
+    let plain = tempfile::tempfile().unwrap();
+    plain.write_all_at(&vec![7; BIG], 0).unwrap();
+    let mut group = c.benchmark_group("read from the local disk, in the page cache");
+    for len in [4 * KIB, 128 * KIB, MIB] {
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function(format!("disk cache, {} KiB", len / KIB), |b| {
+            b.iter(|| black_box(world.fs.try_read(handle, 0, len as u32).unwrap().unwrap().len()));
+        });
+        group.bench_function(format!("plain file, {} KiB", len / KIB), |b| {
+            b.iter(|| {
+                let mut piece = vec![0; len];
+                plain.read_exact_at(&mut piece, 0).unwrap();
+                black_box(piece.len())
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(3));
-    targets = sequential, again
+    targets = sequential, again, from_disk
 }
 criterion_main!(benches);
