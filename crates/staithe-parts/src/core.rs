@@ -187,12 +187,16 @@ impl<V: Clone + Eq, E: Clone> Core<V, E> {
     pub(crate) fn begin_read(&mut self, offset: u64, len: u64, keep: u64) -> Begun<V, E> {
         let start = offset.min(self.size);
         let range = start..start.saturating_add(len).min(self.size);
+        let outcome = self.outcome(&range);
         if self.state() == QueueState::Streaming && !range.is_empty() {
-            self.planner.note(&range);
+            match outcome {
+                Some(_) => self.planner.note_hit(&range),
+                None => self.planner.note(&range),
+            }
             self.give_up_uninteresting();
             self.effects.replan = true;
         }
-        if let Some(outcome) = self.outcome(&range) {
+        if let Some(outcome) = outcome {
             self.served(&range, &outcome);
             self.shed(keep);
             return Begun::Ready(outcome);

@@ -28,6 +28,9 @@ pub struct PlannerConfig {
     pub max_part: u64,
     /// The most read-ahead of one stream. Default 64 MiB. Zero: fetch only what is asked.
     pub max_window: u64,
+    /// The read-ahead beyond which a window grows only when a read finds bytes missing. Default 32 MiB: who never
+    /// waits needs no more, and bytes that lie for a short time are still in the processor's caches when they are read.
+    pub ample_window: u64,
     /// Read-ahead that a new stream gets before it proves sequential. Default 0: a first or random read fetches
     /// only what was asked.
     pub initial_window: u64,
@@ -53,6 +56,7 @@ impl Default for PlannerConfig {
             min_part: MIB,
             max_part: 8 * MIB,
             max_window: 64 * MIB,
+            ample_window: 32 * MIB,
             initial_window: 0,
             ahead_ratio: 8,
             back_window: MIB,
@@ -122,8 +126,18 @@ impl Planner {
         self.streams.first().map(|s| (s.pattern, s.window))
     }
 
-    /// Takes in a read. Clamped to the object; an empty read changes nothing. O(`max_streams`).
+    /// Takes in a read that finds bytes missing. Clamped to the object; an empty read changes nothing.
+    /// O(`max_streams`).
     pub fn note(&mut self, read: &Range<u64>) {
+        self.note_with(read, self.config.max_window);
+    }
+
+    /// As [`note`](Self::note), for a read that finds all of its bytes present.
+    pub fn note_hit(&mut self, read: &Range<u64>) {
+        self.note_with(read, self.config.ample_window.min(self.config.max_window));
+    }
+
+    fn note_with(&mut self, read: &Range<u64>, most: u64) {
         let read = read.start.min(self.size)..read.end.min(self.size);
         if read.is_empty() {
             return;
@@ -135,7 +149,7 @@ impl Planner {
             .filter_map(|i| self.streams[i].distance(&read, &self.config).map(|d| (d, i)))
             .min();
         if let Some((_, i)) = nearest {
-            self.streams[i].advance(&read, &self.config);
+            self.streams[i].advance(&read, &self.config, most);
             self.streams[..=i].rotate_right(1);
         } else {
             self.begin(&read, strided);

@@ -79,8 +79,8 @@ impl Stream {
         }
     }
 
-    /// Takes in a read for which [`distance`](Self::distance) was `Some`.
-    pub(crate) fn advance(&mut self, read: &Range<u64>, config: &PlannerConfig) {
+    /// Takes in a read for which [`distance`](Self::distance) was `Some`; its window may grow up to `most`.
+    pub(crate) fn advance(&mut self, read: &Range<u64>, config: &PlannerConfig, most: u64) {
         let len = read.end - read.start;
         let onward = match self.pattern {
             Pattern::Strided { .. } => true,
@@ -108,15 +108,16 @@ impl Stream {
             self.window = 0;
         }
         if onward || (self.pattern == Pattern::Reverse && self.window == 0) {
-            self.grow(len, config);
+            self.grow(len, config, most);
         }
     }
 
-    /// Doubles the window, within what the run has earned and the configured cap.
-    fn grow(&mut self, len: u64, config: &PlannerConfig) {
+    /// Doubles the window, within what the run has earned and `most`; it never shrinks below what it was, but for the
+    /// configured cap.
+    fn grow(&mut self, len: u64, config: &PlannerConfig, most: u64) {
         let doubled = self.window.saturating_mul(2).max(len.saturating_mul(2));
         let earned = self.run.saturating_mul(config.ahead_ratio);
-        self.window = doubled.min(earned).min(config.max_window).max(self.window.min(config.max_window));
+        self.window = doubled.min(earned).min(most).max(self.window.min(config.max_window));
     }
 
     /// The ranges that this stream wants ahead of it, nearest first, within `cap` bytes and `size`.

@@ -148,6 +148,29 @@ fn a_stride_is_followed_without_its_gaps() {
 }
 
 #[test]
+fn who_finds_everything_present_is_read_for_amply_and_no_further() {
+    let config = PlannerConfig::default();
+    let mut planner = Planner::new(1024 * MIB, config.clone());
+    let mut at = 0;
+    let mut read = |planner: &mut Planner, is_hit: bool| {
+        let read = at..at + MIB;
+        at += MIB;
+        if is_hit {
+            planner.note_hit(&read)
+        } else {
+            planner.note(&read)
+        }
+        planner.current().unwrap().1
+    };
+    for _ in 0..50 {
+        read(&mut planner, true);
+    }
+    assert_eq!(read(&mut planner, true), config.ample_window);
+    assert_eq!(read(&mut planner, false), config.max_window, "one that waits doubles it");
+    assert_eq!(read(&mut planner, true), config.max_window, "which stays");
+}
+
+#[test]
 fn scarce_memory_shrinks_the_window_and_the_requests() {
     let mut trace = Trace::new(1024 * MIB);
     for n in 0..64 {
@@ -172,7 +195,7 @@ proptest! {
         let (min_part, max_part, max_window, reorder_window, ahead_ratio) = sizes;
         let config = PlannerConfig {
             min_part, max_part, max_window, reorder_window, ahead_ratio,
-            initial_window: min_part, back_window: 0, skip_gap: reorder_window / 2, max_streams: 3,
+            ample_window: max_window / 2, initial_window: min_part, back_window: 0, skip_gap: reorder_window / 2, max_streams: 3,
         };
         let mut planner = Planner::new(size, config);
         let mut have = Spans::new();

@@ -29,6 +29,7 @@ pub fn run(ops: &[Op]) {
         min_part: 64,
         max_part: 256,
         max_window: 512,
+        ample_window: 128,
         initial_window: 0,
         ahead_ratio: 4,
         back_window: 200,

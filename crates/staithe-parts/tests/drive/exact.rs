@@ -49,6 +49,7 @@ pub fn run(ops: &[Op]) {
         min_part: 64,
         max_part: 256,
         max_window: 1 << 20,
+        ample_window: 1 << 20,
         initial_window: 0,
         ahead_ratio: 8,
         back_window: 1 << 20,
