@@ -10,9 +10,9 @@ use crate::api::{Caller, Entry, Ino, Kind, Lookup, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
-use crate::lookup::replaced;
 use crate::metadata::FileMeta;
 use crate::names::check_name;
+use crate::revalidate::replaced;
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
 

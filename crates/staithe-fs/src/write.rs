@@ -8,7 +8,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
-use crate::lookup::replaced;
+use crate::revalidate::replaced;
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
 

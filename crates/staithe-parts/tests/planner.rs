@@ -156,9 +156,9 @@ fn who_finds_everything_present_is_read_for_amply_and_no_further() {
         let read = at..at + MIB;
         at += MIB;
         if is_hit {
-            planner.note_hit(&read)
+            planner.note_hit(&read);
         } else {
-            planner.note(&read)
+            planner.note(&read);
         }
         planner.current().unwrap().1
     };

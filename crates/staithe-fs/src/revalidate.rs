@@ -1,0 +1,71 @@
+//! Whether an inode still is what the store has under its name, and what its own attributes are.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+use crate::inode::Inode;
+use crate::metadata::FileMeta;
+
+impl Filesystem {
+    /// Asks the store whether `inode` still is what its name means, unless that was asked lately.
+    ///
+    /// # Errors
+    /// `Stale` when it is not: the kernel then looks the name up again.
+    pub(crate) async fn revalidate(&self, inode: &Arc<Inode>) -> Result<()> {
+        let (key, version) = {
+            let state = inode.state();
+            if state.replaced {
+                return Err(replaced());
+            }
+            let fresh =
+                self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
+            match &state.remote {
+                Some(remote) if !fresh && !state.is_local() => (remote.key.clone(), remote.version.clone()),
+                _ => return Ok(()),
+            }
+        };
+        let Some(object) = self.head(key).await?.filter(|o| o.version.etag == version.etag) else {
+            // Not superseded: what the store answered with is what was stored from here meanwhile.
+            return if self.supersede(inode, &version) { Err(replaced()) } else { Ok(()) };
+        };
+        let meta = FileMeta::decode(&object, &self.defaults());
+        let mut state = inode.state();
+        if !state.is_dirty() && meta.kind == inode.kind && self.wants_full() {
+            state.meta = meta;
+            state.meta_known = true;
+        }
+        if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == object.version.etag) {
+            remote.version = object.version;
+            state.validated = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that `inode` has its object's own attributes, for a change that would store them again.
+    pub(crate) async fn know_meta(&self, inode: &Arc<Inode>) -> Result<()> {
+        let (known, remote) = {
+            let state = inode.state();
+            (state.meta_known, state.remote.clone())
+        };
+        let (false, Some(remote)) = (known, remote) else { return Ok(()) };
+        let object = self.head(remote.key).await?;
+        let Some(object) = object.filter(|o| o.version.etag == remote.version.etag) else {
+            let is_known = !self.supersede(inode, &remote.version) && inode.state().meta_known;
+            return if is_known { Ok(()) } else { Err(replaced()) };
+        };
+        let meta = FileMeta::decode(&object, &self.defaults());
+        let mut state = inode.state();
+        if !state.meta_known {
+            state.meta = meta;
+            state.meta_known = true;
+        }
+        Ok(())
+    }
+}
+
+/// What somebody gets whose object is not there any more.
+pub(crate) fn replaced() -> FsError {
+    FsError::new(FsErrorKind::Stale, "the object was replaced or removed by another client")
+}
