@@ -108,7 +108,7 @@ impl Filesystem {
     /// As [`commit`](Self::commit), without a word in the journal.
     pub(crate) async fn try_commit(&self, inode: &Arc<Inode>) -> Result<()> {
         let _serial = inode.commit.lock().await;
-        inode.notice_mapped_writes();
+        inode.take_in_mapped_writes().await;
         let (is_dirty, has_bytes) = {
             let state = inode.state();
             state.refuse_lost()?;
@@ -411,6 +411,7 @@ impl Filesystem {
             (state.replaced, state.meta_dirty, state.bytes_dirty) = (true, false, false);
             state.lost = true;
             taken = state.staged.take();
+            state.cached = None;
             true
         })?;
         self.lost(inode, &link);

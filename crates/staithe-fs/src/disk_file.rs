@@ -83,14 +83,6 @@ impl DiskFile {
         self.0.file.metadata().map(|meta| meta.len()).map_err(|e| self.failed("examine", e))
     }
 
-    /// What a change would change.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub(crate) fn stamp(&self) -> Result<Stamp> {
-        Stamp::of(&self.0.file).map_err(|e| self.failed("examine", e))
-    }
-
     /// Cuts or extends with zeros.
     ///
     /// # Errors

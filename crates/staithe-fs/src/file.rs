@@ -12,6 +12,7 @@ use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
 use crate::lend::{LocalFile, wait_for_return};
+use crate::staging::Staged;
 
 /// How much of an object an open asks for before it answers, in bytes: what a first read takes.
 const FIRST_LOOK: u64 = 128 << 10;
@@ -44,25 +45,29 @@ impl Filesystem {
         if !mode.write && !mode.truncate {
             self.opened_in_order(&inode).await;
         }
-        let ready =
-            if mode.truncate { self.truncate(&inode, 0) } else { self.first_look(&inode, &opened).await };
-        match ready {
-            Ok(()) => Ok(opened),
-            Err(error) => {
-                self.close_handle(opened.handle);
-                Err(error)
-            }
+        let abandoned = Abandoned { fs: self, handle: opened.handle };
+        if mode.truncate {
+            self.truncate(&inode, 0)?;
+        } else {
+            self.first_look(&inode, &opened).await?;
         }
+        std::mem::forget(abandoned);
+        Ok(opened)
     }
 
     /// Makes a handle, with what the disk cache has of the file.
     async fn open_with_cache(&self, inode: &Arc<Inode>, mode: OpenMode) -> Result<Opened> {
         let cached = if mode.truncate { None } else { self.cached(inode).await };
-        let lendable = if mode.write { None } else { self.lendable(cached.as_ref()).await };
+        let lendable = if mode.write { None } else { self.lendable(inode, cached.as_ref()).await };
         if mode.write || mode.truncate {
             wait_for_return(inode).await;
         }
-        self.open_lent(inode, mode, cached, lendable)
+        let opened = self.open_lent(inode, mode, cached, lendable)?;
+        if let Err(error) = Self::prepare_for_maps(inode, mode, &opened).await {
+            self.close_handle(opened.handle);
+            return Err(error);
+        }
+        Ok(opened)
     }
 
     /// Makes a handle; nothing is asked. `changes` says that to open the file is to change it: also a handle that
@@ -140,7 +145,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        handle.inode.notice_mapped_writes();
+        handle.inode.take_in_mapped_writes().await;
         if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
     }
 
@@ -150,7 +155,7 @@ impl Filesystem {
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        handle.inode.notice_mapped_writes();
+        handle.inode.take_in_mapped_writes().await;
         self.commit_to_its_end(&handle.inode).await
     }
 
@@ -174,8 +179,7 @@ impl Filesystem {
     /// memory map written after close) is stored in the background.
     pub fn release(&self, handle: HandleId) {
         if let Some(inode) = self.close_handle(handle) {
-            inode.notice_mapped_writes();
-            if inode.state().is_local() {
+            if inode.state().is_local() || inode.is_shared() {
                 if inode.writers.load(Ordering::Acquire) == 0 {
                     self.settle_later(&inode);
                 }
@@ -227,6 +231,18 @@ impl Filesystem {
     }
 }
 
+/// Closes a handle that nobody will ever get: its open failed, or its caller has given up waiting.
+struct Abandoned<'a> {
+    fs: &'a Filesystem,
+    handle: HandleId,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.fs.release(self.handle);
+    }
+}
+
 impl Inode {
     /// Lets the staging file go once nobody writes and the store has everything; without a name, once nobody
     /// has the inode open.
@@ -236,10 +252,19 @@ impl Inode {
                 return !self.is_open();
             }
             let is_stored = !state.is_dirty() && state.remote.is_some();
+            let is_shared = state.staged.as_ref().is_some_and(Staged::is_shared);
             is_stored
                 && state.keepers == 0
                 && state.lent.is_none()
+                && !is_shared
                 && self.writers.load(Ordering::Acquire) == 0
+        });
+    }
+
+    /// Lets a shared staging file go that has nothing which is not stored: no memory map writes to it any more.
+    pub(crate) fn end_sharing(&self) {
+        self.drop_staged_if(|state| {
+            !state.is_dirty() && state.staged.as_ref().is_some_and(Staged::is_shared)
         });
     }
 

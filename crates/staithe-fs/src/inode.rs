@@ -240,7 +240,8 @@ impl Inode {
     pub(crate) fn is_idle(&self) -> bool {
         self.lookups.load(Ordering::Acquire) == 0 && !self.is_open() && {
             let state = self.state();
-            state.link.is_none() || !state.is_dirty()
+            let is_shared = state.staged.as_ref().is_some_and(Staged::is_shared);
+            state.link.is_none() || !(state.is_dirty() || is_shared)
         }
     }
 

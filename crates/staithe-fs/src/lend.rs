@@ -7,8 +7,9 @@
 //!    and writes come to us all the same ([`Opened::direct`]).
 //! 3. Who writes to a lent file writes to that very file, so that its readers see it: the cache gives it up, and it
 //!    becomes the staging file, for as long as it is lent.
-//! 4. A writer's memory map of a lent file is the kernel's own, and its stores are not told to us. So, once a writer
-//!    has it, a lent file that changed in any way counts as changed throughout.
+//! 4. A writer's memory map of a lent file is the kernel's own: its stores are not told to us, and it outlives every
+//!    descriptor. So, once there may have been one, the staging file stays until the end of the mount, and whatever
+//!    asks for what is not stored looks at all of it.
 
 use std::fs::File;
 use std::ops::Range;
@@ -22,10 +23,13 @@ use staithe_store::{ETag, Key};
 
 use crate::api::{HandleId, OpenMode, Opened};
 use crate::cache::{CachedFile, Identity, Whole};
-use crate::error::Result as FsResult;
+use crate::disk_file::DiskFile;
+use crate::error::{FsError, FsErrorKind, Result as FsResult};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
 use crate::lookup::Dent;
+use crate::staging::Staged;
+use crate::sums::Sums;
 
 /// What an open waits for to be checked, in bytes; more is checked in the background, for the next open.
 const CHECKED_BY_OPEN: u64 = 256 << 20;
@@ -64,10 +68,12 @@ impl Filesystem {
     /// The reason, in a few words.
     pub fn can_lend(&self) -> Result<(), &'static str> {
         let cache = self.cache.as_ref().ok_or("there is no cache directory")?;
-        if self.config.read_only || self.state_dir.is_on_one_file_system_with(cache.objects()) {
+        if self.config.read_only || self.state_dir.takes_files_from(cache.objects()) {
             return Ok(());
         }
-        Err("cache directory and state directory are on different file systems")
+        Err(
+            "files cannot move from the cache directory to the state directory (different file systems or mounts)",
+        )
     }
 
     /// Why files in the disk cache are not lent; `None` when they are.
@@ -134,9 +140,13 @@ impl Filesystem {
     /// Whether the disk cache has all of the inode's bytes, seen to be right: then the file to lend.
     pub(crate) async fn lendable(
         &self,
+        inode: &Inode,
         cached: Option<&Arc<CachedFile>>,
     ) -> Option<(LocalFile, Arc<CachedFile>)> {
         let cached = cached.filter(|c| self.may_lend.load(Ordering::Acquire) && c.is_whole())?;
+        if !inode.may_be_lent() {
+            return None;
+        }
         let mut whole = cached.whole(0);
         if matches!(whole, Whole::Unchecked) {
             let checking = cached.clone();
@@ -148,7 +158,7 @@ impl Filesystem {
             Whole::No => None,
             Whole::Unchecked => {
                 let checking = cached.clone();
-                self.runtime.spawn_blocking(move || checking.whole(u64::MAX));
+                self.runtime.spawn_blocking(move || checking.check_once());
                 None
             }
         }
@@ -178,9 +188,6 @@ impl Filesystem {
         }
         if state.lent.is_some() && writes {
             self.stage(inode, &mut state)?;
-            if let Some(staged) = state.staged.as_mut() {
-                staged.share();
-            }
         }
         let local = state.lent.as_mut().map(|lent| {
             lent.handles += 1;
@@ -188,6 +195,15 @@ impl Filesystem {
         });
         // Counted while the state is locked: who comes next sees what this handle is.
         Ok(self.open_handle(inode, mode, mode.truncate, local))
+    }
+
+    /// Before a kernel is told of an open handle that it can map for writing: see invariant 4. A map needs a
+    /// descriptor that reads, too.
+    ///
+    /// # Errors
+    /// The local disk's.
+    pub(crate) async fn prepare_for_maps(inode: &Inode, mode: OpenMode, opened: &Opened) -> FsResult<()> {
+        if opened.direct && mode.read && mode.write { inode.share_staging().await } else { Ok(()) }
     }
 
     /// The adapter could not lend the file: the handle's reads are served here after all. Only for one whose file is
@@ -201,12 +217,51 @@ impl Filesystem {
 }
 
 impl Inode {
-    /// Notes what was written to a shared staging file behind our back.
-    pub(crate) fn notice_mapped_writes(&self) {
+    /// Whether an open now could begin to lend it.
+    fn may_be_lent(&self) -> bool {
+        let state = self.state();
+        state.lent.is_none() && state.staged.is_none() && !self.is_open()
+    }
+
+    /// The staging file, if others may write to it too.
+    fn shared_file(&self) -> Option<DiskFile> {
+        self.state()
+            .staged
+            .as_ref()
+            .filter(|staged| staged.is_shared())
+            .map(|staged| staged.disk_file().clone())
+    }
+
+    /// Whether others may write to the staging file, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.state().staged.as_ref().is_some_and(Staged::is_shared)
+    }
+
+    /// Takes in what was written to a shared staging file behind our back. Reads all of it.
+    pub(crate) async fn take_in_mapped_writes(&self) {
+        let Some(file) = self.shared_file() else { return };
+        let sums = tokio::task::spawn_blocking(move || Sums::of(&file)).await;
+        let Ok(Ok(sums)) = sums else {
+            tracing::warn!(ino = self.ino.0, "what was written through a memory map could not be read");
+            return;
+        };
         let mut state = self.state();
-        if state.staged.as_mut().is_some_and(crate::staging::Staged::take_in_mapped_writes) {
+        if state.staged.as_mut().is_some_and(|staged| staged.take_in(sums)) {
             state.touch_bytes(SystemTime::now());
         }
+    }
+
+    /// From now on a memory map may write to the staging file of a lent inode.
+    async fn share_staging(&self) -> FsResult<()> {
+        let Some(file) = self.state().staged.as_ref().map(|staged| staged.disk_file().clone()) else {
+            return Ok(());
+        };
+        let sums = tokio::task::spawn_blocking(move || Sums::of(&file)).await;
+        let sums = sums.map_err(|e| FsError::caused(FsErrorKind::Io, "reading the file panicked", e))??;
+        if let Some(staged) = self.state().staged.as_mut() {
+            staged.share(sums);
+        }
+        Ok(())
     }
 }
 
@@ -229,7 +284,9 @@ impl State {
 
     /// The disk cache's file of the bytes as they are stored now.
     pub(crate) fn cached_now(&self) -> Option<Arc<CachedFile>> {
-        self.cached.as_ref().filter(|(content, _)| *content == self.content).map(|(_, file)| file.clone())
+        let cached =
+            self.cached.as_ref().filter(|(content, file)| *content == self.content && !file.is_gone());
+        cached.map(|(_, file)| file.clone())
     }
 
     /// One handle less holds the lent file.

@@ -14,7 +14,7 @@
 //! `lookup`, `revalidate`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
-//! change it. `cache`, `lend`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
+//! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
 //! `recovery`: what outlives a run. `status`: what it says of itself.
 
 mod ahead;
@@ -58,6 +58,7 @@ mod staging;
 mod state_dir;
 mod status;
 mod streaming;
+mod sums;
 mod table;
 mod tries;
 mod upload;

@@ -39,6 +39,11 @@ impl Filesystem {
     /// Dropping the future loses nothing that was fetched.
     pub(crate) async fn provide(&self, inode: &Arc<Inode>, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let cache = self.disk_cache()?;
+        let (size, limit) = (inode.state().size(), cache.stats().limit);
+        if size > limit {
+            let text = format!("{size} bytes do not fit into the disk cache, which may hold {limit}");
+            return Err(FsError::new(FsErrorKind::NoSpace, text));
+        }
         let Some(cached) = self.cached(inode).await else {
             // Nothing is stored that could be fetched: an empty file, or one whose bytes are all here.
             return Ok(());

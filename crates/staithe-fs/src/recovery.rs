@@ -138,7 +138,10 @@ impl Filesystem {
     /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let until = tokio::time::Instant::now() + deadline;
-        self.files.all().iter().for_each(|open| open.inode.notice_mapped_writes());
+        let shared = self.inodes.shared();
+        for inode in &shared {
+            inode.take_in_mapped_writes().await;
+        }
         let dirty = self.inodes.dirty();
         let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
         let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
@@ -154,6 +157,9 @@ impl Filesystem {
             && tokio::time::timeout_at(until, cache.settle()).await.is_err()
         {
             tracing::info!("the disk cache lacks the last bytes that were fetched");
+        }
+        for inode in &shared {
+            inode.end_sharing();
         }
         let mut report = DrainReport::default();
         for inode in self.inodes.dirty() {

@@ -25,7 +25,8 @@ use std::path::Path;
 use bytes::Bytes;
 use rangemap::RangeSet;
 
-use crate::disk_file::{DiskFile, Stamp};
+use crate::disk_file::DiskFile;
+use crate::sums::Sums;
 use crate::{FsError, FsErrorKind, Result};
 
 /// The largest size of a file: what `off_t` can say.
@@ -45,8 +46,8 @@ pub(crate) struct Staged {
     dirty: RangeSet<u64>,
     generation: u64,
     since: Option<Since>,
-    /// Others may write to the file too, through a memory map: what it looked like when that was last taken in.
-    shared: Option<Stamp>,
+    /// Others may write to the file too, through a memory map: what was in it when that was last taken in.
+    shared: Option<Sums>,
 }
 
 /// What a later start must know to go on with a staged file.
@@ -128,26 +129,30 @@ impl Staged {
         })
     }
 
-    /// From now on others may write to the file too, where it is present: see
-    /// [`take_in_mapped_writes`](Self::take_in_mapped_writes).
-    pub(crate) fn share(&mut self) {
-        if self.shared.is_none() {
-            self.shared = self.disk.stamp().ok();
-        }
+    /// From now on others may write to the file too, through a memory map; `sums` are those of its blocks now.
+    pub(crate) fn share(&mut self, sums: Sums) {
+        self.shared.get_or_insert(sums);
     }
 
-    /// If a shared file has changed since this was last asked, by whomever, all of it counts as changed: which pages
-    /// of a memory map were written to, nobody says. False if nothing has changed, or it is not shared.
-    pub(crate) fn take_in_mapped_writes(&mut self) -> bool {
-        let Some(before) = self.shared else { return false };
-        // One that cannot be examined may have changed.
-        let now = self.disk.stamp().ok();
-        if now == Some(before) || self.size == 0 {
+    /// Whether others may write to the file too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Takes in what was written to a shared file by whomever: blocks whose `sums` are others than the last time count
+    /// as changed. False if none are, or the file is not shared.
+    pub(crate) fn take_in(&mut self, sums: Sums) -> bool {
+        let Some(before) = self.shared.replace(sums) else {
+            self.shared = None;
             return false;
+        };
+        let now = self.shared.as_ref().map(|sums| before.differing(sums)).unwrap_or_default();
+        let now: Vec<_> = now.into_iter().filter(|block| block.start < self.size).collect();
+        let is_any = !now.is_empty();
+        for block in now {
+            self.changed(block.start..block.end.min(self.size));
         }
-        self.shared = now.or(self.shared);
-        self.changed(0..self.size);
-        true
+        is_any
     }
 
     /// Goes on with the file that an earlier process left, as `state` describes it.

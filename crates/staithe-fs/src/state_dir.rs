@@ -96,10 +96,16 @@ impl StateDir {
         self.path.join("journal")
     }
 
-    /// Whether a file can move from `other` to the staging directory without being copied.
-    pub(crate) fn is_on_one_file_system_with(&self, other: &Path) -> bool {
-        let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
-        device(&self.staging()).is_some_and(|ours| device(other) == Some(ours))
+    /// Whether a file can move from `other` to the staging directory without being copied: tried, because one file
+    /// system may be mounted twice.
+    pub(crate) fn takes_files_from(&self, other: &Path) -> bool {
+        let name = format!("probe-{}", Self::new_staging_name());
+        let (from, to) = (other.join(&name), self.staging().join(&name));
+        let moved = std::fs::write(&from, "").and_then(|()| std::fs::rename(&from, &to));
+        // Whichever is there.
+        let _ = std::fs::remove_file(&from);
+        let _ = std::fs::remove_file(&to);
+        moved.is_ok()
     }
 
     /// A name for a staging file that no other has or had, across restarts too (a random UUID).

@@ -230,6 +230,12 @@ impl InodeTable {
         all.into_iter().filter(|i| i.state().is_dirty()).collect()
     }
 
+    /// Every inode whose staging file others may write to, too.
+    pub(crate) fn shared(&self) -> Vec<Arc<Inode>> {
+        let all: Vec<_> = self.maps.read().by_ino.values().cloned().collect();
+        all.into_iter().filter(|i| i.is_shared()).collect()
+    }
+
     /// How many inodes are in memory.
     pub(crate) fn len(&self) -> usize {
         self.maps.read().by_ino.len()

@@ -55,6 +55,16 @@ impl Opener for ReplyCreate {
     }
 }
 
+/// Whether the kernel will refuse the next file, too: not permitted, not on this file system, not in this kernel.
+fn is_lasting(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = Errno::from_io_error(error);
+    matches!(
+        code,
+        Some(Errno::PERM | Errno::LOOP | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY | Errno::INVAL)
+    )
+}
+
 impl Passthrough {
     /// Answers an open.
     pub(crate) fn opened(&self, fs: &Filesystem, reply: ReplyOpen, ino: Ino, opened: &Opened) {
@@ -99,9 +109,11 @@ impl Passthrough {
                 return Some(id);
             }
             Some(Err(error)) => {
-                backings.is_off = true;
-                fs.lend_local_files(Err(format!("the kernel refuses: {error}")));
-                tracing::info!(%error, "no passthrough: cached files are served by this process");
+                if is_lasting(&error) {
+                    backings.is_off = true;
+                    fs.lend_local_files(Err(format!("the kernel refuses: {error}")));
+                }
+                tracing::info!(%error, "no passthrough: this process serves the file");
             }
             None => {}
         }

@@ -52,13 +52,13 @@ pub(crate) fn data(reply: ReplyData, unique: RequestId, line: &Line, data: &Read
     match (&*data.0, line.get()) {
         ([], _) => reply.data(&[]),
         ([one], _) => reply.data(one),
-        (many, Some(kernel)) if many.len() <= SLICES_MOST => {
-            if let Err(error) = kernel.answer_slices(unique, many) {
-                // As for every reply: the request is gone, with its connection.
-                tracing::debug!(%error, "data could not be sent");
+        (many, Some(kernel)) if many.len() <= SLICES_MOST => match kernel.answer_slices(unique, many) {
+            Ok(()) => reply.error(ALREADY_ANSWERED),
+            Err(error) => {
+                tracing::debug!(%error, "slices could not be sent; sending them joined");
+                reply.data(&many.concat());
             }
-            reply.error(ALREADY_ANSWERED);
-        }
+        },
         (many, _) => reply.data(&many.concat()),
     }
 }

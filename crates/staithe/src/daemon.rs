@@ -27,6 +27,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// One sentence if it could not start.
 pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
     telemetry::start(settings.log_format, settings.log_level);
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("staithe")
@@ -41,6 +42,15 @@ pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
         tracing::warn!(%error, "the exit code could not be left for `staithe umount`");
     }
     Ok(code)
+}
+
+/// Open files hold descriptors here too: as many as the system lets us have.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// The signals that end a daemon.

@@ -160,6 +160,37 @@ with open('file', 'r+b') as f:
     assert!(fs::read(&path).unwrap() == bytes);
 }
 
+/// As C programs do it: stores to a page that is dirty already, and through a map that outlives its descriptor.
+const STORES: &str = r#"python3 -c "
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+fd = os.open('file', os.O_RDWR)
+at = libc.mmap(None, 3 << 20, 3, 1, fd, 0)
+ctypes.memmove(at + 1000, b'first', 5); os.fsync(fd)
+ctypes.memmove(at + 1000, b'again', 5); os.fsync(fd)
+os.close(fd)
+ctypes.memmove(at + 2000000, b'late!', 5)
+""#;
+
+#[test]
+fn stores_into_a_memory_map_are_stored_whenever_they_come() {
+    let (mut bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    sh(bench.mount.path(), STORES);
+    bytes[1000..1005].copy_from_slice(b"again");
+    let stored = bench.bucket().get("file").unwrap();
+    assert!(stored[..2_000_000] == bytes[..2_000_000], "what was synced is in the store");
+    bytes[2_000_000..2_000_005].copy_from_slice(b"late!");
+    assert!(content(&reader) == bytes);
+    drop(reader);
+    assert!(fs::read(&path).unwrap() == bytes, "and here, after the last close too");
+    assert_eq!(bench.mount.terminate().unwrap(), 0);
+    assert!(bench.bucket().get("file").unwrap() == bytes);
+}
+
 #[test]
 fn an_open_for_truncation_empties_it_for_its_readers_too() {
     let (bench, path, _) = Bench::new();

@@ -9,8 +9,8 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use real::{at, noise, on_directory, on_moto, on_server, sh};
-use staithe_testkit::{MountedDaemon, Versioning, wait_until};
+use real::{BUCKET, at, daemon, noise, on_directory, on_moto, on_server, sh, start};
+use staithe_testkit::{MountedDaemon, S3Server, Versioning, wait_until};
 
 fn git(dir: &Path) {
     sh(
@@ -136,6 +136,25 @@ fn programs_work_on_s3() {
     all(&mount);
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     drop(server);
+}
+
+/// What they have read once lies on the local disk, and the kernel reads it there by itself.
+#[test]
+fn programs_work_with_a_disk_cache() {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    let disk = tempfile::tempdir().unwrap();
+    fs::create_dir(disk.path().join("state")).unwrap();
+    let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).state_dir(disk.path().join("state"));
+    let mut mount = start(options.arg("--cache-dir").arg(disk.path().join("cache")));
+    all(&mount);
+    // Once more, over files that are in the cache.
+    sh(
+        mount.path(),
+        "for f in repo/d3/f copy/.git/HEAD; do cat $f > /dev/null; done; rm -rf repo copy db log map",
+    );
+    all(&mount);
+    assert_eq!(mount.terminate().unwrap(), 0);
 }
 
 #[test]

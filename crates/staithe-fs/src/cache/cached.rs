@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -34,6 +35,9 @@ pub(crate) struct CachedFile {
     paths: Paths,
     cache: Weak<DiskCache>,
     inner: Mutex<Inner>,
+    /// Held by who writes to the files, or takes them away. Taken before `inner`.
+    writing: Mutex<()>,
+    is_checking: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,8 @@ struct Inner {
     blocks: Blocks,
     files: Option<Arc<Files>>,
     is_loaded: bool,
+    /// What is on the disk could not be read, and is left alone.
+    is_unreadable: bool,
     is_gone: bool,
     /// What the bytes looked like when they were last trusted.
     stamp: Option<Stamp>,
@@ -60,8 +66,23 @@ pub(crate) enum Whole {
 impl CachedFile {
     pub(super) fn new(cache: &Arc<DiskCache>, identity: Identity, name: Name, paths: Paths) -> Arc<Self> {
         let blocks = Blocks::new(identity.size);
-        let inner = Inner { blocks, files: None, is_loaded: false, is_gone: false, stamp: None };
-        Arc::new(Self { identity, name, paths, cache: Arc::downgrade(cache), inner: Mutex::new(inner) })
+        let inner = Inner {
+            blocks,
+            files: None,
+            is_loaded: false,
+            is_unreadable: false,
+            is_gone: false,
+            stamp: None,
+        };
+        Arc::new(Self {
+            identity,
+            name,
+            paths,
+            cache: Arc::downgrade(cache),
+            inner: Mutex::new(inner),
+            writing: Mutex::default(),
+            is_checking: AtomicBool::new(false),
+        })
     }
 
     /// Its length in bytes.
@@ -88,10 +109,18 @@ impl CachedFile {
                         inner.blocks.set(index, sum, Standing::Claimed);
                     }
                 }
+                let trusted = self.cache.upgrade().and_then(|cache| cache.trusted(self.name));
+                if trusted.is_some() && trusted == files.stamp().ok() {
+                    inner.blocks.trust();
+                    inner.stamp = trusted;
+                }
                 inner.files = Some(Arc::new(files));
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(file = %self.paths.map.display(), %error, "not readable; not used"),
+            Err(error) => {
+                tracing::warn!(file = %self.paths.map.display(), %error, "not readable; not used");
+                inner.is_unreadable = true;
+            }
         }
         let bytes = inner.blocks.bytes();
         drop(inner);
@@ -169,6 +198,19 @@ impl CachedFile {
         if self.check(&files) { Whole::Yes(files.data.clone()) } else { Whole::No }
     }
 
+    /// Whether it was given up or removed.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.inner.lock().is_gone
+    }
+
+    /// Checks all of it, unless that is under way. Blocks on the disk.
+    pub(crate) fn check_once(&self) {
+        if !self.is_checking.swap(true, Ordering::AcqRel) {
+            self.whole(u64::MAX);
+            self.is_checking.store(false, Ordering::Release);
+        }
+    }
+
     /// Reads every block and looks whether it is right.
     fn check(&self, files: &Files) -> bool {
         let Ok(stamp) = files.stamp() else { return false };
@@ -181,13 +223,14 @@ impl CachedFile {
             at = end;
         }
         let mut inner = self.inner.lock();
-        for index in 0..inner.blocks.count() {
-            if let Some((_, sums)) = inner.blocks.sums(&inner.blocks.range(index)) {
-                inner.blocks.set(index, sums[0], Standing::Trusted);
-            }
-        }
+        inner.blocks.trust();
         inner.stamp = Some(stamp);
-        inner.blocks.is_trusted() && !inner.is_gone
+        let is_right = inner.blocks.is_trusted() && !inner.is_gone;
+        drop(inner);
+        if let (true, Some(cache)) = (is_right, self.cache.upgrade()) {
+            cache.trust(self.name, stamp);
+        }
+        is_right
     }
 
     /// Takes in bytes at `at`, which were checked, where they are still missing. Only one thread at a time may do so.
@@ -197,10 +240,11 @@ impl CachedFile {
     /// The disk's; what was taken in until then counts.
     pub(super) fn fill(&self, cache: &DiskCache, at: u64, bytes: &Bytes) -> io::Result<bool> {
         self.load();
+        let _writing = self.writing.lock();
         let range = at..at + bytes.len() as u64;
         let wanted = {
             let inner = self.inner.lock();
-            if inner.is_gone {
+            if inner.is_gone || inner.is_unreadable {
                 return Ok(false);
             }
             inner.blocks.wanted(&range)
@@ -211,8 +255,23 @@ impl CachedFile {
         if !cache.reserve(self.name, wanted.iter().map(length).sum()) {
             return Ok(false);
         }
+        let written = self.write(&wanted, at, bytes);
+        if written.is_err() {
+            // What was reserved and not written must not count.
+            cache.count(self.name, self.inner.lock().blocks.bytes());
+        }
+        let files = written?;
+        if self.is_whole() {
+            let stamp = files.stamp()?;
+            self.inner.lock().stamp = Some(stamp);
+            cache.trust(self.name, stamp);
+        }
+        Ok(true)
+    }
+
+    fn write(&self, wanted: &[Range<u64>], at: u64, bytes: &Bytes) -> io::Result<Arc<Files>> {
         let files = self.files()?;
-        for gap in wanted {
+        for gap in wanted.iter().cloned() {
             let piece = &bytes[(gap.start - at) as usize..(gap.end - at) as usize];
             std::os::unix::fs::FileExt::write_all_at(&*files.data, piece, gap.start)?;
             let complete = self.inner.lock().blocks.wrote(gap);
@@ -220,20 +279,17 @@ impl CachedFile {
                 self.vouch(&files, index, at, bytes)?;
             }
         }
-        if self.is_whole() {
-            self.inner.lock().stamp = Some(files.stamp()?);
-        }
-        Ok(true)
+        Ok(files)
     }
 
     /// The files, made if there are none.
     fn files(&self) -> io::Result<Arc<Files>> {
-        let mut inner = self.inner.lock();
-        if let Some(files) = &inner.files {
+        if let Some(files) = &self.inner.lock().files {
             return Ok(files.clone());
         }
+        // Without the lock, which readers take: `writing` keeps others away.
         let files = Arc::new(Files::create(&self.paths, &self.identity)?);
-        inner.files = Some(files.clone());
+        self.inner.lock().files = Some(files.clone());
         Ok(files)
     }
 
@@ -273,6 +329,7 @@ impl CachedFile {
     /// # Errors
     /// The disk's (another file system, say); then it is gone all the same, and nothing is at `target`.
     pub(crate) fn give_up(&self, target: &Path) -> io::Result<()> {
+        let _writing = self.writing.lock();
         self.inner.lock().is_gone = true;
         if let Some(cache) = self.cache.upgrade() {
             cache.forget(self.name);

@@ -69,10 +69,13 @@ impl Files {
         let header = identity.header();
         let mut found = vec![0; header.len()];
         let is_ours = map.read_exact_at(&mut found, 0).is_ok() && found == header;
-        let data = options().open(&paths.data);
-        let (true, Ok(data)) = (is_ours, data) else {
-            paths.remove()?;
-            return Ok(None);
+        let data = match options().open(&paths.data) {
+            Ok(data) if is_ours => data,
+            Err(error) if is_ours && error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                paths.remove()?;
+                return Ok(None);
+            }
         };
         // One that was cut reads as zeros there, which no record vouches for.
         data.set_len(identity.size)?;

@@ -7,12 +7,15 @@ use std::sync::{Arc, Weak};
 
 use super::cached::CachedFile;
 use super::identity::Name;
+use crate::disk_file::Stamp;
 
 #[derive(Debug)]
 struct Slot {
     bytes: u64,
     turn: i64,
     open: Weak<CachedFile>,
+    /// What the file looked like when all of it was seen to be right, in this process.
+    trusted: Option<Stamp>,
 }
 
 /// The files of the cache.
@@ -60,7 +63,12 @@ impl Index {
         }
         self.clock += 1;
         let turn = self.clock;
-        let slot = self.slots.entry(name).or_insert_with(|| Slot { bytes: 0, turn, open: Weak::new() });
+        let slot = self.slots.entry(name).or_insert_with(|| Slot {
+            bytes: 0,
+            turn,
+            open: Weak::new(),
+            trusted: None,
+        });
         let before = std::mem::replace(&mut slot.turn, turn);
         self.by_use.remove(&before);
         self.by_use.insert(turn, name);
@@ -77,11 +85,23 @@ impl Index {
                 // Opened meanwhile, and counted then.
                 continue;
             }
-            self.slots.insert(name, Slot { bytes, turn, open: Weak::new() });
+            self.slots.insert(name, Slot { bytes, turn, open: Weak::new(), trusted: None });
             self.by_use.insert(turn, name);
             self.used += bytes;
         }
         self.is_complete = true;
+    }
+
+    /// What a file looked like when it was seen to be right.
+    pub(super) fn trusted(&self, name: Name) -> Option<Stamp> {
+        self.slots.get(&name)?.trusted
+    }
+
+    /// All of a file was seen to be right, and it looked like this.
+    pub(super) fn trust(&mut self, name: Name, stamp: Stamp) {
+        if let Some(slot) = self.slots.get_mut(&name) {
+            slot.trusted = Some(stamp);
+        }
     }
 
     /// Says how many bytes a file has.

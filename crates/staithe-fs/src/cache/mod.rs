@@ -26,6 +26,7 @@ use self::filler::Filler;
 use self::identity::Name;
 use self::index::Index;
 use crate::config::CacheConfig;
+use crate::disk_file::Stamp;
 use crate::error::Result;
 use crate::owned_dir::OwnedDir;
 
@@ -113,9 +114,13 @@ impl DiskCache {
         &self.objects
     }
 
-    /// The place of a version in the cache; `None` while it is being removed. The disk is asked only if it may have
+    /// The place of a version in the cache; `None` for one that is larger than all of it, and while it is being
+    /// removed. The disk is asked only if it may have
     /// something, then in a thread that may block.
     pub(crate) async fn obtain(self: &Arc<Self>, identity: Identity) -> Option<Arc<CachedFile>> {
+        if identity.size > self.most {
+            return None;
+        }
         let name = identity.name();
         let (file, may_have) = {
             let mut index = self.index.lock();
@@ -161,6 +166,14 @@ impl DiskCache {
 
     fn count(&self, name: Name, bytes: u64) {
         self.index.lock().count(name, bytes);
+    }
+
+    fn trusted(&self, name: Name) -> Option<Stamp> {
+        self.index.lock().trusted(name)
+    }
+
+    fn trust(&self, name: Name, stamp: Stamp) {
+        self.index.lock().trust(name, stamp);
     }
 
     fn forget(&self, name: Name) {
