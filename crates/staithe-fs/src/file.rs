@@ -162,12 +162,13 @@ impl Filesystem {
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
     /// nobody would know what it had done.
     pub(crate) async fn commit_to_its_end(&self, inode: &Arc<Inode>) -> Result<()> {
-        let is_dirty = {
+        let is_settled = {
             let state = inode.state();
             state.refuse_lost()?;
-            state.is_dirty()
+            // What is stored, and still in the journal, is struck out there in this moment.
+            !state.is_dirty() && state.kept.is_none()
         };
-        if !is_dirty {
+        if is_settled {
             return Ok(());
         }
         let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return Ok(()) };

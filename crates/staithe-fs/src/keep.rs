@@ -98,12 +98,16 @@ impl Filesystem {
     /// The store has the file, or never will: strikes its intent out.
     pub(crate) async fn strike_out(&self, inode: &Inode) {
         let kept = {
-            let mut state = inode.state();
+            let state = inode.state();
             // What is dirty by now changed after that, and may be kept by now too.
-            if state.is_dirty() { None } else { state.kept.take() }
+            if state.is_dirty() { None } else { state.kept }
         };
-        if let Some(id) = kept {
-            self.forget_intent(id).await;
+        let Some(id) = kept else { return };
+        self.forget_intent(id).await;
+        // Only now: until then, who closes the file waits for this as well.
+        let mut state = inode.state();
+        if state.kept == Some(id) {
+            state.kept = None;
         }
     }
 }
