@@ -5,9 +5,10 @@
 //! the CRC32C of that and the block's number, so that neither a torn write nor a foreign file passes for a record.
 //! CRC32C (Castagnoli): RFC 3720, appendix B.4.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crc_fast::crc32_iscsi;
+use crc_fast::{CrcAlgorithm, checksum_combine, crc32_iscsi};
 use rangemap::RangeSet;
 
 /// Length of a block in bytes; the last one of a file may be shorter.
@@ -36,6 +37,8 @@ pub(super) struct Blocks {
     claimed: usize,
     /// Bytes of absent blocks that are in the file already.
     partial: RangeSet<u64>,
+    /// These, as they were written: from where to where, and the checksum.
+    pieces: BTreeMap<u64, (u64, u32)>,
 }
 
 impl Blocks {
@@ -49,6 +52,7 @@ impl Blocks {
             absent: count,
             claimed: 0,
             partial: RangeSet::new(),
+            pieces: BTreeMap::new(),
         }
     }
 
@@ -137,6 +141,20 @@ impl Blocks {
         (other.map_or(end, |n| self.range(n).start), here)
     }
 
+    /// The stretches without a block that is here.
+    pub(super) fn absent_runs(&self) -> Vec<Range<u64>> {
+        let mut runs = Vec::new();
+        let mut at = 0;
+        while at < self.size {
+            let (end, here) = self.run(at, self.size);
+            if !here {
+                runs.push(at..end);
+            }
+            at = end;
+        }
+        runs
+    }
+
     /// The stretches of `range` that are neither in whole blocks nor noted as written.
     pub(super) fn wanted(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let touched = self.touching(range);
@@ -145,22 +163,25 @@ impl Blocks {
         absent.flat_map(|n| self.partial.gaps(&within(self.range(n))).collect::<Vec<_>>()).collect()
     }
 
-    /// Notes bytes of absent blocks as written; the blocks that are complete now, though not yet present.
-    pub(super) fn wrote(&mut self, range: Range<u64>) -> Vec<usize> {
-        if range.is_empty() {
-            return Vec::new();
+    /// Notes a piece of an absent block, with its checksum, as written. When that completes the block: which one it is,
+    /// and its checksum, put together from those of its pieces. What is on the disk is not asked: others may have
+    /// written there since.
+    pub(super) fn wrote(&mut self, piece: Range<u64>, sum: u32) -> Option<(usize, u32)> {
+        let index = self.touching(&piece).next()?;
+        let block = self.range(index);
+        self.partial.insert(piece.clone());
+        self.pieces.insert(piece.start, (piece.end, sum));
+        if self.partial.gaps(&block).next().is_some() {
+            return None;
         }
-        self.partial.insert(range.clone());
-        let touched = self.touching(&range);
-        let is_complete = |n: &usize| {
-            self.standing[*n] == Standing::Absent && self.partial.gaps(&self.range(*n)).next().is_none()
-        };
-        let complete: Vec<_> = touched.filter(is_complete).collect();
-        for index in &complete {
-            let block = self.range(*index);
-            self.partial.remove(block);
-        }
-        complete
+        self.partial.remove(block.clone());
+        let starts: Vec<u64> = self.pieces.range(block).map(|(start, _)| *start).collect();
+        let pieces = starts.into_iter().filter_map(|start| Some((start, self.pieces.remove(&start)?)));
+        let whole = pieces.fold(None, |before: Option<u64>, (start, (end, sum))| {
+            let (sum, len) = (u64::from(sum), end - start);
+            Some(before.map_or(sum, |before| checksum_combine(CrcAlgorithm::Crc32Iscsi, before, sum, len)))
+        });
+        whole.map(|sum| (index, sum as u32))
     }
 }
 
@@ -202,15 +223,22 @@ mod tests {
 
     #[test]
     fn a_block_is_complete_when_its_last_byte_is() {
+        let bytes: Vec<u8> = (0..3 * BLOCK + 10).map(|n| (n / 3) as u8).collect();
+        let of = |range: Range<u64>| sum(&bytes[range.start as usize..range.end as usize]);
         let mut blocks = Blocks::new(3 * BLOCK + 10);
         assert_eq!(blocks.count(), 4);
-        assert_eq!(blocks.wrote(100..BLOCK + 5), Vec::<usize>::new());
+        let wrote = |blocks: &mut Blocks, piece: Range<u64>| blocks.wrote(piece.clone(), of(piece));
+        assert_eq!(wrote(&mut blocks, 100..BLOCK), None);
+        assert_eq!(wrote(&mut blocks, BLOCK..BLOCK + 5), None);
         assert_eq!(blocks.wanted(&(0..BLOCK + 10)), [0..100, BLOCK + 5..BLOCK + 10]);
-        assert_eq!(blocks.wrote(0..100), [0]);
+        assert_eq!(wrote(&mut blocks, 0..100), Some((0, of(0..BLOCK))), "whatever the order");
         blocks.set(0, 7, Standing::Trusted);
         assert_eq!(blocks.wanted(&(0..BLOCK)), []);
-        assert_eq!(blocks.wrote(3 * BLOCK..3 * BLOCK + 10), [3], "the last one is short");
-        assert_eq!(blocks.wrote(BLOCK + 5..3 * BLOCK), [1, 2]);
+        let end = 3 * BLOCK..3 * BLOCK + 10;
+        assert_eq!(wrote(&mut blocks, end.clone()), Some((3, of(end))), "the last one is short");
+        assert_eq!(wrote(&mut blocks, BLOCK + 70..2 * BLOCK), None);
+        assert_eq!(wrote(&mut blocks, BLOCK + 5..BLOCK + 70), Some((1, of(BLOCK..2 * BLOCK))));
+        assert_eq!(wrote(&mut blocks, 2 * BLOCK..3 * BLOCK), Some((2, of(2 * BLOCK..3 * BLOCK))));
         for n in 1..4 {
             blocks.set(n, 0, Standing::Claimed);
         }
@@ -232,6 +260,7 @@ mod tests {
         assert_eq!(blocks.run(3 * BLOCK, u64::MAX), (4 * BLOCK, false));
         assert!(blocks.sums(&(BLOCK..3 * BLOCK)).is_some());
         assert!(blocks.sums(&(0..2 * BLOCK)).is_none());
+        assert_eq!(blocks.absent_runs(), [0..BLOCK, 3 * BLOCK..4 * BLOCK]);
     }
 
     #[test]

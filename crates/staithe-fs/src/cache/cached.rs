@@ -114,6 +114,8 @@ impl CachedFile {
                     inner.blocks.trust();
                     inner.stamp = trusted;
                 }
+                // What nothing vouches for takes no space.
+                inner.blocks.absent_runs().iter().for_each(|run| files.punch(run));
                 inner.files = Some(Arc::new(files));
             }
             Ok(None) => {}
@@ -274,9 +276,10 @@ impl CachedFile {
         for gap in wanted.iter().cloned() {
             let piece = &bytes[(gap.start - at) as usize..(gap.end - at) as usize];
             std::os::unix::fs::FileExt::write_all_at(&*files.data, piece, gap.start)?;
-            let complete = self.inner.lock().blocks.wrote(gap);
-            for index in complete {
-                self.vouch(&files, index, at, bytes)?;
+            let complete = self.inner.lock().blocks.wrote(gap, sum(piece));
+            if let Some((index, sum)) = complete {
+                files.record(index, sum)?;
+                self.inner.lock().blocks.set(index, sum, Standing::Trusted);
             }
         }
         Ok(files)
@@ -293,34 +296,16 @@ impl CachedFile {
         Ok(files)
     }
 
-    /// Writes the record of a block that is complete, preferably from the `bytes` at `at` that completed it.
-    fn vouch(&self, files: &Files, index: usize, at: u64, bytes: &Bytes) -> io::Result<()> {
-        let block = self.inner.lock().blocks.range(index);
-        let within = block.start >= at && block.end <= at + bytes.len() as u64;
-        let sum = if within {
-            sum(&bytes[(block.start - at) as usize..(block.end - at) as usize])
-        } else {
-            sum(&files.read(&block, true)?)
-        };
-        files.record(index, sum)?;
-        self.inner.lock().blocks.set(index, sum, Standing::Trusted);
-        Ok(())
-    }
-
     /// A block turned out to be damaged: it is absent from now on.
     fn lose(&self, files: &Files, index: usize, why: &str) {
         tracing::warn!(file = %self.paths.data.display(), block = index, why, "damaged in the cache; fetched again");
         if let Err(error) = files.erase(index) {
             tracing::warn!(file = %self.paths.map.display(), %error, "not writable");
         }
-        let bytes = {
-            let mut inner = self.inner.lock();
-            inner.blocks.set(index, 0, Standing::Absent);
-            inner.blocks.bytes()
-        };
+        // Its bytes stay on the disk, and count, until they are written over: the file may be lent.
+        self.inner.lock().blocks.set(index, 0, Standing::Absent);
         if let Some(cache) = self.cache.upgrade() {
             cache.lost_block();
-            cache.count(self.name, bytes);
         }
     }
 

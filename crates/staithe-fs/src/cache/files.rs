@@ -18,6 +18,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::blocks::{RECORD, decode, encode, length};
@@ -122,6 +123,14 @@ impl Files {
     /// Says that a block is absent.
     pub(super) fn erase(&self, index: usize) -> io::Result<()> {
         self.map.write_all_at(&[0; RECORD], self.records_at + (index * RECORD) as u64)
+    }
+
+    /// Gives the disk space of a range back, where the disk can.
+    pub(super) fn punch(&self, range: &Range<u64>) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if let Err(error) = fallocate(&*self.data, flags, range.start, length(range)) {
+            tracing::debug!(%error, "the space of absent blocks stays in use");
+        }
     }
 
     /// Exactly the bytes of `range`. Unless it `may_wait`, only if the disk need not be asked (`WouldBlock`).

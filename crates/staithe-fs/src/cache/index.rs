@@ -118,7 +118,7 @@ impl Index {
         if !self.slots.contains_key(&name) {
             return None;
         }
-        let victims = self.victims((self.used + bytes).saturating_sub(most), Some(name))?;
+        let victims = self.victims((self.used + bytes).saturating_sub(most), Some(name), true)?;
         if let Some(slot) = self.slots.get_mut(&name) {
             slot.bytes += bytes;
             self.used += bytes;
@@ -129,10 +129,10 @@ impl Index {
     /// Those that must go so that no more than `most` bytes are in use: as many as may.
     pub(super) fn shrink(&mut self, most: u64) -> Vec<Name> {
         let excess = self.used.saturating_sub(most);
-        self.victims(excess, None).unwrap_or_default()
+        self.victims(excess, None, false).unwrap_or_default()
     }
 
-    fn victims(&mut self, excess: u64, except: Option<Name>) -> Option<Vec<Name>> {
+    fn victims(&mut self, excess: u64, except: Option<Name>, all_or_none: bool) -> Option<Vec<Name>> {
         let mut freed = 0;
         let mut victims = Vec::new();
         for name in self.by_use.values() {
@@ -145,7 +145,7 @@ impl Index {
                 victims.push(*name);
             }
         }
-        if freed < excess {
+        if all_or_none && freed < excess {
             return None;
         }
         for name in &victims {

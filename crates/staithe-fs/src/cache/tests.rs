@@ -24,7 +24,18 @@ async fn put(cache: &Arc<DiskCache>, key: &str, content: &Bytes) -> Arc<CachedFi
 }
 
 fn open(dir: &tempfile::TempDir, size: u64) -> Arc<DiskCache> {
-    DiskCache::open(&CacheConfig { dir: dir.path().to_owned(), size }).unwrap()
+    let config = CacheConfig { dir: dir.path().to_owned(), size };
+    // The survey of one that was dropped may still be at it, and holds the lock until then.
+    for _ in 0..1000 {
+        match DiskCache::open(&config) {
+            Ok(cache) => return cache,
+            Err(error) if error.kind() == crate::FsErrorKind::Invalid => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the cache directory stays locked")
 }
 
 #[tokio::test]
