@@ -8,7 +8,7 @@ use std::time::Duration;
 use staithe_fs::{AttributeSource, FsConfig, FsErrorKind, Ino, Lookup, Ttl};
 use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op};
 use staithe_store::{DeleteRequest, ErrorKind, MemoryOptions, ObjectStore};
-use world::{READ, WRITE, World};
+use world::{READ, WRITE, World, until};
 
 /// Longer than any test: a wait for what hangs is a test that does not end.
 const FOR_EVER: Duration = Duration::from_hours(1);
@@ -49,16 +49,6 @@ async fn look(world: &World, dir: Ino, name: &str) {
 
 async fn cat(world: &World, name: &str) {
     assert!(world.cat(&format!("dir/{name}")).await.unwrap() == body(name), "{name} reads otherwise");
-}
-
-/// Runs what is under way until this holds.
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Lets everything run that can.
@@ -305,7 +295,7 @@ async fn a_listing_out_of_date_is_renewed_a_page_at_a_time() {
         }
         settle(&world).await;
         world.spent();
-        // All of it is out of date now, also what came ahead and was not opened.
+        // All of it is out of date then, also what came ahead and was not opened. To look would renew it.
         tokio::time::sleep(ttl).await;
         for name in &names(300)[20..] {
             cat(&world, name).await;

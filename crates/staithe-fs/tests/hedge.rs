@@ -9,7 +9,7 @@ use std::time::Duration;
 use staithe_fs::{Filesystem, FsConfig, FsErrorKind, ReadStats};
 use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op, Pace, Slow};
 use staithe_store::{ErrorKind, MemoryOptions, MemoryStore};
-use world::{READ, World, noise};
+use world::{READ, World, noise, until};
 
 /// Longer than any test: whoever waits for a request that stalls does not end.
 const FOR_EVER: Duration = Duration::from_hours(1);
@@ -48,12 +48,7 @@ fn hedges(world: &World, before: ReadStats) -> (u64, u64) {
 
 /// Waits until so many requests were struck.
 async fn struck(world: &World, count: usize) {
-    let wait = async {
-        while world.faults.strikes() < count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap();
+    until("so many requests are struck", || world.faults.strikes() >= count).await;
 }
 
 #[tokio::test]
@@ -134,12 +129,7 @@ async fn the_second_request_is_for_the_same_version() {
         world.put("big", noise(4 << 20).into_iter().rev().collect::<Vec<_>>()).await;
         second.open();
         let refused = Some(Err(ErrorKind::VersionMismatch));
-        let wait = async {
-            while !world.log.table().0.iter().any(|r| r.outcome == refused) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap();
+        until("it is refused", || world.log.table().0.iter().any(|r| r.outcome == refused)).await;
         first.open();
     };
     let (opened, ()) = tokio::join!(world.fs.open_file(ino, READ), replace);

@@ -5,9 +5,10 @@ mod world;
 
 use std::time::Duration;
 
-use staithe_fs::{FsErrorKind as K, Ino, Lookup, OpenMode, RenameMode, SetAttr, SetTime, Ttl};
+use staithe_fs::{FsErrorKind as K, HandleId, Ino, Lookup, Opened, RenameMode, SetAttr, SetTime, Ttl};
 use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op};
 use staithe_store::{Capabilities, ErrorKind, MemoryOptions, ObjectStore};
+use tokio::task::JoinHandle;
 use world::{READ, ROOT, WRITE, World, k, noise};
 
 const MIB: usize = 1 << 20;
@@ -292,16 +293,22 @@ async fn a_renamed_directory_does_not_hide_a_lost_race() {
     assert_eq!(w.stored("z/f").await.unwrap(), [9; 1000]);
 }
 
-#[tokio::test]
-async fn an_own_commit_is_no_remote_change_to_an_open_that_asks() {
-    let w = always_asking().await;
+/// A writer of `f`, and another open of it whose question to the store is held.
+async fn asking_beside_a_writer(w: &World) -> (HandleId, Gate, JoinHandle<staithe_fs::Result<Opened>>) {
     w.put("f", "base").await;
     let ino = w.ino("f").await;
     let writer = w.open("f", WRITE).await;
-    let gate = hold(&w, Op::Head);
+    let gate = hold(w, Op::Head);
     let fs = w.fs.clone();
     let open = tokio::spawn(async move { fs.open_file(ino, WRITE).await });
     gate.arrived(1).await;
+    (writer, gate, open)
+}
+
+#[tokio::test]
+async fn an_own_commit_is_no_remote_change_to_an_open_that_asks() {
+    let w = always_asking().await;
+    let (writer, gate, open) = asking_beside_a_writer(&w).await;
     w.fs.write(writer, 0, b"OURS").unwrap();
     w.fs.flush(writer).await.unwrap();
     gate.open();
@@ -315,17 +322,11 @@ async fn an_own_commit_is_no_remote_change_to_an_open_that_asks() {
 #[tokio::test]
 async fn a_late_revalidation_does_not_take_the_name_from_a_writer() {
     let w = always_asking().await;
-    w.put("f", "base").await;
-    let ino = w.ino("f").await;
-    let writer = w.open("f", WRITE).await;
-    let gate = hold(&w, Op::Head);
-    let fs = w.fs.clone();
-    let stat = tokio::spawn(async move { fs.open_file(ino, WRITE).await });
-    gate.arrived(1).await;
+    let (writer, gate, open) = asking_beside_a_writer(&w).await;
     w.fs.write(writer, 0, b"OURS").unwrap();
     w.put("f", "theirs").await;
     gate.open();
-    let _ = stat.await.unwrap();
+    let _ = open.await.unwrap();
     assert_eq!(w.close(writer).await.unwrap_err().kind(), K::Stale);
     assert_eq!(w.list("").await.len(), 2, "ours is kept beside theirs");
 }
@@ -416,13 +417,6 @@ async fn a_mkdir_whose_answer_was_lost_is_recognised() {
 }
 
 #[tokio::test]
-async fn a_full_volume_is_no_space() {
-    let w = World::new().await;
-    w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::OutOfSpace)).on(Op::Put));
-    assert_eq!(w.create("", "f", b"x").await.unwrap_err().kind(), K::NoSpace);
-}
-
-#[tokio::test]
 async fn create_opens_what_a_listing_showed_meanwhile() {
     let w = World::new().await;
     assert!(matches!(w.fs.lookup(Ino::ROOT, "f").await.unwrap(), Lookup::Absent { .. }));
@@ -449,29 +443,6 @@ async fn directory_streams_and_renames_leave_no_inode_behind() {
     w.fs.rename(Ino::ROOT, "1", Ino::ROOT, "2", RenameMode::NoReplace).await.unwrap_err();
     w.fs.rename(Ino::ROOT, "1", Ino::ROOT, "2", RenameMode::Replace).await.unwrap();
     assert_eq!(inodes(&w), before);
-}
-
-#[tokio::test]
-async fn a_store_that_only_ever_sends_half_is_an_error_and_not_a_hang() {
-    let w = short_deadline().await;
-    w.put("f", noise(1000)).await;
-    let handle = w.open("f", WRITE).await;
-    w.fs.write(handle, 0, b"x").unwrap();
-    w.faults.add(Fault::new(FaultAction::ShortBody(0)).on(Op::Get));
-    let closed = tokio::time::timeout(Duration::from_secs(5), w.fs.flush(handle)).await;
-    closed.expect("it ends").unwrap_err();
-}
-
-#[tokio::test]
-async fn a_truncated_open_file_reads_as_nothing() {
-    let w = World::new().await;
-    w.put("f", noise(MIB)).await;
-    let reader = w.open("f", READ).await;
-    let replace = OpenMode { truncate: true, ..WRITE };
-    let writer = w.open("f", replace).await;
-    assert_eq!(w.read(reader, 1000, 10).await.unwrap(), b"");
-    w.close(writer).await.unwrap();
-    assert_eq!(w.read(reader, 0, 10).await.unwrap(), b"");
 }
 
 #[tokio::test]
@@ -503,4 +474,15 @@ async fn a_reader_sees_what_was_stored_through_another_handle() {
         let end = body.len().min(at + 4096);
         assert!(w.read(reader, at as u64, 4096).await.unwrap() == body[at..end], "at {at}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_only_ever_sends_half_is_an_error_and_not_a_hang() {
+    let w = short_deadline().await;
+    w.put("f", noise(1000)).await;
+    let handle = w.open("f", WRITE).await;
+    w.fs.write(handle, 0, b"x").unwrap();
+    w.faults.add(Fault::new(FaultAction::ShortBody(0)).on(Op::Get));
+    let closed = tokio::time::timeout(Duration::from_secs(5), w.fs.flush(handle)).await;
+    closed.expect("it ends").unwrap_err();
 }

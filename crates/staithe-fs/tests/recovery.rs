@@ -9,7 +9,7 @@ use std::time::Duration;
 use staithe_fs::{FsConfig, FsErrorKind as K, Ino, RenameMode};
 use staithe_store::decorators::{Fault, FaultAction, Operation as Op};
 use staithe_store::{ErrorKind, MemoryOptions};
-use world::World;
+use world::{World, until};
 
 /// Renames `a` to `z`, and ends the process at the first request of `op`.
 async fn crash_in_rename(w: World, op: Op) -> World {
@@ -18,10 +18,7 @@ async fn crash_in_rename(w: World, op: Op) -> World {
     let (fs, strikes) = (w.fs.clone(), w.faults.strikes());
     let rename =
         tokio::spawn(async move { fs.rename(Ino::ROOT, "a", Ino::ROOT, "z", RenameMode::Replace).await });
-    while w.faults.strikes() == strikes {
-        tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until("the request is made", || w.faults.strikes() != strikes).await;
     rename.abort();
     let _ = rename.await;
     let World { bucket, fs, state, .. } = w;

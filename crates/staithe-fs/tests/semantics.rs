@@ -251,3 +251,22 @@ async fn what_a_failing_store_did_not_take_is_kept_for_the_next_mount() {
     assert_eq!(entry.attr.size, 8);
     assert!(fs.drain(std::time::Duration::from_secs(1)).await.kept.is_empty());
 }
+
+#[tokio::test]
+async fn a_full_volume_is_no_space() {
+    let w = World::new().await;
+    w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::OutOfSpace)).on(Op::Put));
+    assert_eq!(w.create("", "f", b"x").await.unwrap_err().kind(), K::NoSpace);
+}
+
+#[tokio::test]
+async fn a_truncated_open_file_reads_as_nothing() {
+    let w = World::new().await;
+    w.put("f", noise(1 << 20)).await;
+    let reader = w.open("f", READ).await;
+    let replace = OpenMode { truncate: true, ..WRITE };
+    let writer = w.open("f", replace).await;
+    assert_eq!(w.read(reader, 1000, 10).await.unwrap(), b"");
+    w.close(writer).await.unwrap();
+    assert_eq!(w.read(reader, 0, 10).await.unwrap(), b"");
+}

@@ -24,18 +24,17 @@ async fn put(cache: &Arc<DiskCache>, key: &str, content: &Bytes) -> Arc<CachedFi
 }
 
 fn open(dir: &tempfile::TempDir, size: u64) -> Arc<DiskCache> {
-    let config = CacheConfig { dir: dir.path().to_owned(), size };
-    // The survey of one that was dropped may still be at it, and holds the lock until then.
-    for _ in 0..1000 {
-        match DiskCache::open(&config) {
-            Ok(cache) => return cache,
-            Err(error) if error.kind() == crate::FsErrorKind::Invalid => {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            Err(error) => panic!("{error}"),
-        }
+    DiskCache::open(&CacheConfig { dir: dir.path().to_owned(), size }).unwrap()
+}
+
+/// Gives the directory free: its survey holds it too, for as long as it takes.
+fn close(cache: Arc<DiskCache>) {
+    let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !cache.index.lock().is_complete || Arc::strong_count(&cache) > 1 {
+        assert!(std::time::Instant::now() < end, "the cache is never let go");
+        std::thread::yield_now();
     }
-    panic!("the cache directory stays locked")
+    drop(cache);
 }
 
 #[tokio::test]
@@ -56,7 +55,8 @@ async fn a_version_comes_in_by_pieces_and_goes_out_whole() {
     assert_eq!(cache.stats().used, content.len() as u64);
     let same = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
     assert!(Arc::ptr_eq(&file, &same));
-    drop((file, same, cache));
+    drop((file, same));
+    close(cache);
 
     let cache = open(&dir, 1 << 30);
     let file = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
@@ -127,7 +127,7 @@ async fn one_that_is_given_up_moves_and_is_gone() {
 #[tokio::test]
 async fn what_lies_about_is_cleared_and_what_is_not_ours_stays() {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(&dir, 1 << 30));
+    close(open(&dir, 1 << 30));
     let sub = dir.path().join("objects/ab");
     std::fs::create_dir_all(&sub).unwrap();
     let (orphan, foreign) = (sub.join(format!("{:032x}.data", 0xab_u128 << 120)), sub.join("notes.txt"));
@@ -175,7 +175,7 @@ proptest! {
                 let (Step::Fill { file, .. } | Step::Read { file, .. } | Step::Damage { file, .. }) = step else {
                     files.clear();
                     cache.settle().await;
-                    drop(cache);
+                    close(cache);
                     cache = open(&dir, 9 * BLOCK);
                     continue;
                 };

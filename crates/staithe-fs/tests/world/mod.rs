@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says so by failing")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use staithe_fs::{Caller, Filesystem, FsConfig, HandleId, Ino, Lookup, OpenMode, Result};
 use staithe_store::decorators::{FaultHandle, Faulty, Operation, RequestLog};
@@ -149,6 +150,16 @@ pub async fn open(
 
 pub fn k(key: &str) -> Key {
     Key::new(key).unwrap()
+}
+
+/// Runs what is under way until this holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Bytes that differ from place to place.

@@ -4,10 +4,11 @@
 //! a handle may serve the old bytes or be stale, and never anything else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
+mod tree;
+#[path = "../world/mod.rs"]
 mod world;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -19,6 +20,7 @@ use staithe_fs::{
     RenameMode, SetAttr, Ttl,
 };
 use staithe_store::{DeleteRequest, MemoryOptions, ObjectStore};
+use tree::{Model, Open};
 use world::{READ, ROOT, WRITE, World, k};
 
 const NAMES: [&str; 3] = ["a", "b", "d"];
@@ -44,82 +46,6 @@ enum Step {
     Forget(Path),
     RemotePut(Path, usize, u8),
     RemoteDelete(Path),
-}
-
-#[derive(Debug, Clone)]
-struct Node {
-    /// `None`: a directory.
-    bytes: Option<Vec<u8>>,
-    mode: u16,
-    dirty: bool,
-    /// Another client has replaced or removed it while it was open here.
-    lost: bool,
-}
-
-struct Open {
-    handle: HandleId,
-    node: usize,
-    write: bool,
-    /// What a kernel reads in place of the handle.
-    local: Option<LocalFile>,
-}
-
-#[derive(Default)]
-struct Model {
-    nodes: Vec<Node>,
-    tree: BTreeMap<String, usize>,
-    open: Vec<Open>,
-}
-
-impl Model {
-    fn node(&mut self, path: &str) -> Option<&mut Node> {
-        self.tree.get(path).map(|id| &mut self.nodes[*id])
-    }
-
-    fn is_dir(&self, path: &str) -> bool {
-        path.is_empty() || self.tree.get(path).is_some_and(|id| self.nodes[*id].bytes.is_none())
-    }
-
-    fn add(&mut self, path: &str, bytes: Option<Vec<u8>>, mode: u16, dirty: bool) -> usize {
-        self.nodes.push(Node { bytes, mode, dirty, lost: false });
-        self.tree.insert(path.to_owned(), self.nodes.len() - 1);
-        self.nodes.len() - 1
-    }
-
-    fn has_children(&self, path: &str) -> bool {
-        let below = format!("{path}/");
-        self.tree.keys().any(|p| p.starts_with(&below))
-    }
-
-    fn is_open(&self, id: usize) -> bool {
-        self.open.iter().any(|open| open.node == id)
-    }
-
-    /// Whether the rename is one; if so, it is done.
-    fn rename(&mut self, from: &str, to: &str) -> bool {
-        let Some(&source) = self.tree.get(from) else { return false };
-        if from == to {
-            return true;
-        }
-        let is_dir = self.nodes[source].bytes.is_none();
-        if is_dir && to.starts_with(&format!("{from}/")) {
-            return false;
-        }
-        if let Some(&target) = self.tree.get(to) {
-            let target_is_dir = self.nodes[target].bytes.is_none();
-            if is_dir != target_is_dir || (is_dir && self.has_children(to)) {
-                return false;
-            }
-        }
-        let below = format!("{from}/");
-        let moved: Vec<String> =
-            self.tree.keys().filter(|p| *p == from || p.starts_with(&below)).cloned().collect();
-        for path in moved {
-            let id = self.tree.remove(&path).unwrap();
-            self.tree.insert(format!("{to}{}", &path[from.len()..]), id);
-        }
-        true
-    }
 }
 
 fn text(path: &Path) -> String {
