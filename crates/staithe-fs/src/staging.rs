@@ -142,17 +142,14 @@ impl Staged {
     /// Takes in what was written to a shared file by whomever: blocks whose `sums` are others than the last time count
     /// as changed. False if none are, or the file is not shared.
     pub(crate) fn take_in(&mut self, sums: Sums) -> bool {
-        let Some(before) = self.shared.replace(sums) else {
-            self.shared = None;
-            return false;
-        };
-        let now = self.shared.as_ref().map(|sums| before.differing(sums)).unwrap_or_default();
-        let now: Vec<_> = now.into_iter().filter(|block| block.start < self.size).collect();
-        let is_any = !now.is_empty();
-        for block in now {
+        let Some(known) = &mut self.shared else { return false };
+        let mut differing = known.differing(&sums);
+        *known = sums;
+        differing.retain(|block| block.start < self.size);
+        for block in &differing {
             self.changed(block.start..block.end.min(self.size));
         }
-        is_any
+        !differing.is_empty()
     }
 
     /// Goes on with the file that an earlier process left, as `state` describes it.
