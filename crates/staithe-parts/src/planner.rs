@@ -218,7 +218,7 @@ impl Planner {
         for demand in demands {
             for gap in taken.gaps(&clamped(demand)) {
                 let tail = self.tail(&taken, gap.end, cap);
-                let part = self.part(tail.end - gap.start, u64::MAX);
+                let part = self.part(tail.end - gap.start, tail.run, u64::MAX);
                 taken.insert(self.cut(gap.start..tail.end, gap.end, tail.bounded, part, &mut out));
             }
         }
@@ -236,12 +236,13 @@ impl Planner {
     fn tail(&self, taken: &Spans, from: u64, cap: u64) -> Tail {
         let forward = |s: &&Stream| matches!(s.pattern, Pattern::Random | Pattern::Sequential);
         let follows = self.streams.iter().filter(forward).find(|s| s.high.min(self.size) == from);
-        let Some(ahead) = follows.and_then(|s| s.ahead(cap, self.size).pop()) else {
-            return Tail { end: from, bounded: true };
+        let stream = follows.and_then(|s| s.ahead(cap, self.size).pop().map(|ahead| (ahead, s.run)));
+        let Some((ahead, run)) = stream else {
+            return Tail { end: from, bounded: true, run: u64::MAX };
         };
         let free = taken.gaps(&ahead).into_iter().next().filter(|gap| gap.start == from);
         let end = free.map_or(from, |gap| gap.end);
-        Tail { end, bounded: end < ahead.end || end == self.size }
+        Tail { end, bounded: end < ahead.end || end == self.size, run }
     }
 
     /// Cuts one gap of a stream's read-ahead into requests, the nearest to the reader first.
@@ -253,7 +254,7 @@ impl Planner {
         cap: u64,
         out: &mut Vec<Planned>,
     ) -> Range<u64> {
-        let part = self.part(stream.window.min(cap), cap);
+        let part = self.part(stream.window.min(cap), stream.run, cap);
         let need = gap.start;
         match stream.pattern {
             Pattern::Strided { .. } => self.cut(gap, need, true, part, out),
@@ -273,10 +274,13 @@ impl Planner {
         }
     }
 
-    /// The size of a request for a stretch of `len` bytes: a quarter of it, so that four run side by side.
-    fn part(&self, len: u64, cap: u64) -> u64 {
+    /// The size of a request for a stretch of `len` bytes in a stream that has read `run`: a quarter of it, so that
+    /// four run side by side. The reader of a young stream will soon wait for the first of them, on a store that gives
+    /// each connection its share: then up to sixteen.
+    fn part(&self, len: u64, run: u64, cap: u64) -> u64 {
         let max = self.config.max_part.max(1);
-        (len / 4).clamp(self.config.min_part.clamp(1, max), max).min((cap / 2).max(1))
+        let part = (len / 4).min(run / 8).max(len / 16);
+        part.clamp(self.config.min_part.clamp(1, max), max).min((cap / 2).max(1))
     }
 
     /// Cuts `run`, demanded up to `need`, into requests of `part` bytes; answers the stretch that they cover.
@@ -308,8 +312,9 @@ impl Planner {
     }
 }
 
-/// Read-ahead behind a demand: where it ends, and whether something ends it for good.
+/// Read-ahead behind a demand: where it ends, whether something ends it for good, and what its stream has read.
 struct Tail {
     end: u64,
     bounded: bool,
+    run: u64,
 }

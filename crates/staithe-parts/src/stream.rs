@@ -19,7 +19,7 @@ pub(crate) struct Stream {
     /// The read-ahead, in bytes beyond `high` (below `low` when reverse).
     pub(crate) window: u64,
     /// Bytes read in this stream: what it has earned trust with.
-    run: u64,
+    pub(crate) run: u64,
     /// Contiguous reads below `low`, one after another.
     descents: u32,
     /// The last read, which a stride counts from.
