@@ -4,6 +4,7 @@
 //! measured. Every figure is from a mount of its own, which begins with empty caches. See the README of this
 //! package for how to read the table.
 
+mod bare;
 mod data;
 mod http;
 mod options;
@@ -22,7 +23,7 @@ use crate::data::Sizes;
 use crate::options::{Link, Options};
 use crate::rows::Row;
 use crate::subject::{Bench, Subject};
-use crate::table::{Line, Table};
+use crate::table::{Figures, Line, Table};
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -32,7 +33,11 @@ fn main() -> ExitCode {
         eprintln!("this measures for minutes: run it with `cargo bench -p staithe-benches --bench mount`");
         return ExitCode::SUCCESS;
     }
-    match run(&options) {
+    let done = match &options.bare {
+        Some(path) => bare::serve(path, &options),
+        None => run(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -68,10 +73,10 @@ fn measure(bench: &Bench<'_>, subjects: &[Subject], table: &mut Table) -> Result
     data::prepare_shared(bench.server, &bench.sizes)?;
     bench.set_link(bench.link);
     for row in Row::ALL.into_iter().filter(|row| bench.options.wants_row(*row)) {
-        for subject in subjects.iter().filter(|s| s.can(row)) {
-            eprintln!("{}: {row}: {subject}", bench.link);
-            match bench.rounds(row, *subject) {
-                Ok(figures) => table.add(Line { link: bench.link, row, subject: *subject, figures }),
+        let subjects: Vec<_> = subjects.iter().copied().filter(|s| s.can(row)).collect();
+        for (subject, figures) in rounds(bench, row, &subjects) {
+            match figures {
+                Ok(figures) => table.add(Line { link: bench.link, row, subject, figures }),
                 Err(error) => {
                     let text = error.to_string();
                     let first_line = text.lines().next().unwrap_or_default();
@@ -81,4 +86,25 @@ fn measure(bench: &Bench<'_>, subjects: &[Subject], table: &mut Table) -> Result
         }
     }
     Ok(())
+}
+
+/// Each subject in turn, as often as was asked for, so that a slow moment of the machine meets them all; of each the
+/// round with the median time.
+fn rounds(bench: &Bench<'_>, row: Row, subjects: &[Subject]) -> Vec<(Subject, Result<Figures>)> {
+    let mut found: Vec<Result<Vec<Figures>>> = subjects.iter().map(|_| Ok(Vec::new())).collect();
+    for round in 1..=bench.options.rounds.max(1) {
+        for (subject, found) in subjects.iter().zip(&mut found) {
+            let Ok(figures) = found else { continue };
+            eprintln!("{}: {row}: {subject}, round {round}", bench.link);
+            match bench.round(row, *subject) {
+                Ok(more) => figures.push(more),
+                Err(error) => *found = Err(error),
+            }
+        }
+    }
+    let median = |mut figures: Vec<Figures>| {
+        figures.sort_by_key(|figures| figures.done.time_per_op());
+        figures.swap_remove(figures.len() / 2)
+    };
+    subjects.iter().copied().zip(found.into_iter().map(|found| found.map(median))).collect()
 }

@@ -37,6 +37,15 @@ pub(crate) struct Options {
     /// One more option for staithe's mount
     #[arg(long = "staithe-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) staithe_args: Vec<String>,
+    /// Bytes a second of every connection on the far link
+    #[arg(long, default_value_t = 100 << 20, value_name = "BYTES")]
+    pub(crate) far_bandwidth: u64,
+    /// Serve a filesystem that has nothing to do, here
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub(crate) bare: Option<PathBuf>,
+    /// Length of its files
+    #[arg(long, hide = true, default_value_t = 1 << 30)]
+    pub(crate) bare_size: u64,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
@@ -71,7 +80,7 @@ impl Options {
 pub(crate) enum Link {
     /// Loopback as it is
     Fast,
-    /// 20 ms a request, 100 MiB/s a connection
+    /// 20 ms a request, 100 MiB/s a connection unless `--far-bandwidth` says otherwise
     Far,
 }
 
@@ -85,10 +94,10 @@ impl Link {
     }
 
     /// Bytes a second of every connection.
-    pub(crate) fn bandwidth(self) -> Option<u64> {
+    pub(crate) fn bandwidth(self, options: &Options) -> Option<u64> {
         match self {
             Self::Fast => None,
-            Self::Far => Some(100 << 20),
+            Self::Far => Some(options.far_bandwidth),
         }
     }
 }

@@ -54,11 +54,51 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks.sum::<Result<u64, _>>()? as f64 / TICKS_A_SECOND)
 }
 
+/// CPU time of the whole machine since it started, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    all: u64,
+    idle: u64,
+}
+
+impl Machine {
+    /// As of now.
+    pub(crate) fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().ok_or("no CPU time")?;
+        // What guests use is in the first fields already.
+        let ticks = line.split_ascii_whitespace().skip(1).take(8).map(str::parse::<u64>);
+        let ticks = ticks.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { all: ticks.iter().sum(), idle: ticks.iter().skip(3).take(2).sum() })
+    }
+
+    /// The share of all cores that has been in use since `before`, from 0 to 1.
+    pub(crate) fn busy_since(&self, before: &Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        1.0 - self.idle.saturating_sub(before.idle).min(all) as f64 / all as f64
+    }
+}
+
 /// The most memory that a process has had resident, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
+
+/// Uses memory once and gives it back. A hypervisor that takes free memory from its guest fills it in again at the
+/// first touch, several times slower than a page cache is filled: whoever came first would pay for that.
+pub(crate) fn back_memory(bytes: usize) -> Result<()> {
+    // In sum no more than half of what is free, or something else would have to go.
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).ok_or("no MemAvailable")?;
+    let available = line.trim().trim_end_matches(" kB").parse::<usize>()? << 10;
+    let mut memory = vec![0_u8; bytes.min(available / 2)];
+    for page in memory.chunks_mut(4096) {
+        page[0] = 1;
+    }
+    std::hint::black_box(&memory);
+    Ok(())
 }
 
 /// A mount that somebody else's program serves. Dropping it unmounts, and ends the program.

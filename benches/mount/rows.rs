@@ -140,6 +140,15 @@ impl Row {
         }
     }
 
+    /// The length of each file that it reads.
+    pub(crate) fn file_size(self, sizes: &Sizes) -> u64 {
+        match self {
+            Self::Read4 | Self::FirstByte => sizes.each_of_four,
+            Self::Read64 => sizes.each_of_many,
+            _ => sizes.big,
+        }
+    }
+
     /// What must have happened before the clock starts.
     pub(crate) fn warm_up(self, root: &Path) -> Result<()> {
         match self {

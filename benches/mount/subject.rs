@@ -11,10 +11,13 @@ use tempfile::TempDir;
 
 use crate::data::{self, SCRATCH, SHARED, Sizes};
 use crate::options::{Link, Options};
-use crate::process::{self, PeerMount};
-use crate::rows::{Done, Row};
+use crate::process::{self, Machine, PeerMount};
+use crate::rows::{Done, Row, Unit};
 use crate::table::Figures;
-use crate::{Result, http};
+use crate::{Result, bare, http};
+
+/// Memory that is sure to be there when bytes begin to move.
+const BACKED: usize = 3 << 30;
 
 /// One of those that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,14 +32,16 @@ pub(crate) enum Subject {
     RcloneFull,
     /// Ranged GETs over plain sockets: no client of an object store can be faster
     Http,
+    /// A filesystem over /dev/fuse that has nothing to do: no daemon can be faster
+    Fuse,
     /// A local file in the page cache
     Local,
 }
 
 impl Subject {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Staithe, Self::S3fs, Self::RcloneOff, Self::RcloneFull, Self::Http, Self::Local];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Staithe, Self::S3fs, Self::RcloneOff, Self::RcloneFull, Self::Http, Self::Fuse, Self::Local];
 
     /// Whether it is one of the mounts that staithe is compared with.
     pub(crate) fn is_peer(self) -> bool {
@@ -48,14 +53,18 @@ impl Subject {
         let program = match self {
             Self::S3fs => "s3fs",
             Self::RcloneOff | Self::RcloneFull => "rclone",
-            Self::Staithe | Self::Http | Self::Local => return None,
+            Self::Staithe | Self::Http | Self::Fuse | Self::Local => return None,
         };
         (!process::is_installed(program)).then_some(program)
     }
 
     /// Whether the row makes sense for it.
     pub(crate) fn can(self, row: Row) -> bool {
-        self != Self::Http || http::can(row)
+        match self {
+            Self::Http => http::can(row),
+            Self::Fuse => bare::can(row),
+            _ => true,
+        }
     }
 }
 
@@ -67,6 +76,7 @@ impl fmt::Display for Subject {
             Self::RcloneOff => "rclone off",
             Self::RcloneFull => "rclone full",
             Self::Http => "raw http",
+            Self::Fuse => "bare fuse",
             Self::Local => "local file",
         })
     }
@@ -110,39 +120,39 @@ impl Bench<'_> {
     /// Makes the server as near, or as far, as the link says.
     pub(crate) fn set_link(&self, link: Link) {
         self.server.modes().set_latency(link.latency());
-        self.server.modes().set_bandwidth(link.bandwidth());
+        self.server.modes().set_bandwidth(link.bandwidth(self.options));
     }
 
-    /// Measures a row as often as was asked for; the round with the median time.
-    pub(crate) fn rounds(&self, row: Row, subject: Subject) -> Result<Figures> {
-        let rounds = (0..self.options.rounds.max(1)).map(|_| self.round(row, subject));
-        let mut rounds = rounds.collect::<Result<Vec<_>>>()?;
-        rounds.sort_by_key(|figures| figures.done.time_per_op());
-        Ok(rounds.swap_remove(rounds.len() / 2))
-    }
-
-    fn round(&self, row: Row, subject: Subject) -> Result<Figures> {
+    /// Measures a row once.
+    pub(crate) fn round(&self, row: Row, subject: Subject) -> Result<Figures> {
         let bucket = if row.writes() { SCRATCH } else { SHARED };
         if row.writes() {
             data::prepare_scratch(self.server, row.prepared(&self.sizes))?;
         }
         if subject == Subject::Http {
-            let before = self.server.requests().tally();
+            let (before, machine) = (self.server.requests().tally(), Machine::now()?);
             let done = http::run(row, self.server.address(), bucket, &self.sizes, self.link)?;
+            let busy = Machine::now()?.busy_since(&machine);
             let traffic = self.server.requests().tally().since(&before).total();
-            return Ok(Figures { done, traffic, cpu: None, peak_memory: None, is_stored: true });
+            return Ok(Figures { done, traffic, busy, cpu: None, peak_memory: None, is_stored: true });
         }
         let mounted = self.mount(subject, bucket, row)?;
         row.warm_up(mounted.path())?;
+        if row.unit() == Unit::MibPerSecond {
+            process::back_memory(BACKED)?;
+        }
         let before = self.server.requests().tally();
         let cpu_before = mounted.pid().map(process::cpu_seconds).transpose()?;
+        let machine = Machine::now()?;
         let done = row.run(mounted.path(), &self.sizes)?;
+        let busy = Machine::now()?.busy_since(&machine);
         let cpu_after = mounted.pid().map(process::cpu_seconds).transpose()?;
         let traffic = self.server.requests().tally().since(&before).total();
         Ok(Figures {
-            is_stored: subject == Subject::Local || self.is_stored(row, &done),
+            is_stored: matches!(subject, Subject::Local | Subject::Fuse) || self.is_stored(row, &done),
             done,
             traffic,
+            busy,
             cpu: cpu_after.zip(cpu_before).map(|(after, before)| after - before),
             peak_memory: mounted.pid().map(process::peak_memory).transpose()?,
         })
@@ -171,6 +181,7 @@ impl Bench<'_> {
             Subject::S3fs => self.s3fs(bucket, &path, directory.path(), row)?,
             Subject::RcloneOff => self.rclone(bucket, &path, directory.path(), "off"),
             Subject::RcloneFull => self.rclone(bucket, &path, directory.path(), "full"),
+            Subject::Fuse => bare::command(&path, row.file_size(&self.sizes))?,
             _ => {
                 data::copy_locally(self.server, bucket, &path, row.prefix())?;
                 return Ok(Mounted::Local { path, _directory: directory });

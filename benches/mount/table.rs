@@ -14,6 +14,8 @@ pub(crate) struct Figures {
     pub(crate) done: Done,
     /// What the server saw of it.
     pub(crate) traffic: Traffic,
+    /// The share of the machine's cores that was in use meanwhile, by whomever.
+    pub(crate) busy: f64,
     /// CPU seconds of the daemon.
     pub(crate) cpu: Option<f64>,
     /// Peak resident memory of the daemon, in bytes.
@@ -89,17 +91,17 @@ impl Table {
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "| link | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>8} | {:>8} | {:>7} |",
-            "row", "subject", "figure", "to peers", "CPU s", "CPU/GiB", "requests", "KiB", "RSS MiB"
+            "| link | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>4} | {:>8} | {:>8} | {:>7} |",
+            "row", "subject", "figure", "to peers", "CPU s", "CPU/GiB", "busy", "requests", "KiB", "RSS MiB"
         )?;
-        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|")?;
+        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for line in &self.lines {
             let (figures, ops) = (&line.figures, line.figures.done.ops.max(1) as f64);
             let bytes = figures.traffic.bytes_in + figures.traffic.bytes_out;
             let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             writeln!(
                 out,
-                "| {:4} | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>8.2} | {:>8.1} | {:>7} |",
+                "| {:4} | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>3.0}% | {:>8.2} | {:>8.1} | {:>7} |",
                 line.link,
                 line.row,
                 line.subject,
@@ -107,6 +109,7 @@ impl Table {
                 or_dash(self.best_peer(line).map(|best| format!("{:.2}", line.merit() / best))),
                 or_dash(figures.cpu.map(|cpu| format!("{cpu:.2}"))),
                 or_dash(line.cpu_per_gib().map(|cpu| format!("{cpu:.2}"))),
+                figures.busy * 100.0,
                 figures.traffic.requests as f64 / ops,
                 bytes as f64 / 1024.0 / ops,
                 or_dash(figures.peak_memory.map(|bytes| (bytes >> 20).to_string())),
