@@ -25,7 +25,7 @@ fn a_name_deleted_by_one_thread_is_created_by_another() {
     let (_server, mount) = on_server(Versioning::Off);
     let dir = at(&mount, "dir");
     fs::create_dir(&dir).unwrap();
-    const ROUNDS: u32 = 300;
+    const ROUNDS: u32 = 10_000;
     let turn = Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| {
