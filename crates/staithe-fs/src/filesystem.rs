@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use staithe_dentry::Dentries;
@@ -15,7 +15,7 @@ use crate::ahead::Ahead;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
 use crate::cache::{CacheStats, DiskCache};
-use crate::config::{AttributeSource, FsConfig, OnConflict};
+use crate::config::{AttributeSource, FsConfig, OnConflict, Ttl};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
@@ -250,19 +250,28 @@ impl Filesystem {
     }
 
     /// An entry for the kernel, with one reference counted.
-    pub(crate) fn entry(&self, inode: &Arc<Inode>, ttl: std::time::Duration) -> Entry {
+    pub(crate) fn entry(&self, inode: &Arc<Inode>, ttl: Duration) -> Entry {
         self.inodes.reference(inode);
         Entry { attr: inode.attr(), entry_ttl: ttl, attr_ttl: ttl }
     }
 
     /// For how long the kernel may believe what was just learned or done.
-    pub(crate) fn ttl(&self) -> std::time::Duration {
+    pub(crate) fn ttl(&self) -> Duration {
         kernel_ttl(self.config.metadata_ttl)
     }
 
+    /// The attributes, and for how long they may be believed: what came from the store only for the rest of its time.
     pub(crate) fn attributes_of(&self, ino: Ino, state: &State) -> Attributes {
         let attr: Attr = attr_of(ino, state);
-        Attributes { attr, ttl: self.ttl() }
+        let age = match state.validated {
+            Some(seen) if state.meta.kind != Kind::Directory && !state.is_local() => seen.elapsed(),
+            _ => Duration::ZERO,
+        };
+        let ttl = match self.config.metadata_ttl {
+            Ttl::For(time) => time.saturating_sub(age),
+            other => kernel_ttl(other),
+        };
+        Attributes { attr, ttl }
     }
 
     /// Whether attributes must come from the object itself.
