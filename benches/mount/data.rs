@@ -21,7 +21,7 @@ pub(crate) const SMALL: usize = 4 << 10;
 /// Files read at once, where many are.
 pub(crate) const MANY: usize = 64;
 /// Files in one directory of the tree.
-const FILES_A_DIRECTORY: usize = 100;
+pub(crate) const FILES_A_DIRECTORY: usize = 100;
 
 const MIB: u64 = 1 << 20;
 
@@ -60,7 +60,7 @@ impl Sizes {
             each_of_many: bytes(32.0).max(MIB),
             written: bytes(512.0),
             small_files: scaled(1000.0 * few),
-            tree_files: scaled(2000.0),
+            tree_files: scaled(10_000.0),
             renamed_files: scaled(200.0 * few),
             stats: scaled(50_000.0),
             random_reads: scaled(1000.0),

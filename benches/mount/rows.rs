@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use rustix::fs::{Advice, fadvise};
 
 use crate::Result;
-use crate::data::{MANY, SMALL, Sizes, noise};
+use crate::data::{FILES_A_DIRECTORY, MANY, SMALL, Sizes, noise};
 
 /// What a program that reads or writes in bulk passes to one call.
 const PIECE: usize = 1 << 20;
@@ -51,8 +51,18 @@ pub(crate) enum Row {
     ListCold,
     /// `ls -lR` again
     ListWarm,
+    /// `find` in a fresh mount: names only
+    FindCold,
+    /// `du -a` of a fresh mount
+    DuCold,
+    /// `du -a` again
+    DuWarm,
     /// stat of one file that was just looked at
     StatWarm,
+    /// stat of every file of the tree, in two threads, all just looked at
+    StatStorm,
+    /// Names that are not there, a few again and again, as an interpreter looks for its modules
+    Missing,
     /// Files within their directory
     Rename,
     /// Files
@@ -84,7 +94,7 @@ impl Done {
 
 impl Row {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Read,
         Self::Read4,
         Self::Read64,
@@ -97,7 +107,12 @@ impl Row {
         Self::Cat,
         Self::ListCold,
         Self::ListWarm,
+        Self::FindCold,
+        Self::DuCold,
+        Self::DuWarm,
         Self::StatWarm,
+        Self::StatStorm,
+        Self::Missing,
         Self::Rename,
         Self::Unlink,
     ];
@@ -135,7 +150,13 @@ impl Row {
             Self::Read4 | Self::FirstByte => "four/",
             Self::Read64 => "many/",
             Self::Cat => "small/",
-            Self::ListCold | Self::ListWarm => "tree/",
+            Self::ListCold
+            | Self::ListWarm
+            | Self::FindCold
+            | Self::DuCold
+            | Self::DuWarm
+            | Self::StatStorm
+            | Self::Missing => "tree/",
             Self::Write | Self::Create | Self::Rename | Self::Unlink => "dir/",
         }
     }
@@ -152,7 +173,8 @@ impl Row {
     /// What must have happened before the clock starts.
     pub(crate) fn warm_up(self, root: &Path) -> Result<()> {
         match self {
-            Self::ListWarm => list(root),
+            Self::ListWarm | Self::StatStorm => walk("ls", "-lR", root),
+            Self::DuWarm => walk("du", "-a", root),
             Self::ReadAgain => read(&root.join("big")).map(drop),
             Self::ReadDisk => {
                 read(&root.join("big"))?;
@@ -179,8 +201,23 @@ impl Row {
             })?,
             Self::Cat => cat(&root.join("small"), sizes.small_files)?,
             Self::ListCold | Self::ListWarm => {
-                list(root)?;
+                walk("ls", "-lR", root)?;
                 sizes.tree_files as u64
+            }
+            Self::FindCold => {
+                walk("find", "-H", root)?;
+                sizes.tree_files as u64
+            }
+            Self::DuCold | Self::DuWarm => {
+                walk("du", "-a", root)?;
+                sizes.tree_files as u64
+            }
+            Self::StatStorm => storm(root, sizes)?,
+            Self::Missing => {
+                each(sizes.stats, |n| match fs::metadata(root.join(format!("tree/{}.py", n % 10))) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    other => Err(format!("a name that is not there: {other:?}").into()),
+                })?
             }
             Self::StatWarm => each(sizes.stats, |_| Ok(fs::metadata(root.join("big")).map(drop)?))?,
             Self::Rename => each(sizes.renamed_files, |n| {
@@ -209,7 +246,12 @@ impl fmt::Display for Row {
             Self::Cat => "cat 4 KiB",
             Self::ListCold => "ls -lR, cold",
             Self::ListWarm => "ls -lR, warm",
+            Self::FindCold => "find, cold",
+            Self::DuCold => "du -a, cold",
+            Self::DuWarm => "du -a, warm",
             Self::StatWarm => "stat, warm",
+            Self::StatStorm => "stat, 2 threads",
+            Self::Missing => "stat, missing",
             Self::Rename => "rename",
             Self::Unlink => "unlink",
         })
@@ -307,7 +349,22 @@ fn write(path: &Path, len: u64) -> Result<u64> {
     Ok(len)
 }
 
-fn list(root: &Path) -> Result<()> {
-    let listed = Command::new("ls").arg("-lR").arg(root.join("tree")).stdout(Stdio::null()).status()?;
-    if listed.success() { Ok(()) } else { Err("ls failed".into()) }
+fn walk(program: &str, option: &str, root: &Path) -> Result<()> {
+    let done = Command::new(program).arg(option).arg(root.join("tree")).stdout(Stdio::null()).status()?;
+    if done.success() { Ok(()) } else { Err(format!("{program} failed").into()) }
+}
+
+/// stat of every file of the tree, in two threads that share them.
+fn storm(root: &Path, sizes: &Sizes) -> Result<u64> {
+    let half = |first: usize| {
+        (first..sizes.tree_files).step_by(2).try_for_each(|n| {
+            let path = root.join("tree").join(format!("{:03}/{n:05}", n / FILES_A_DIRECTORY));
+            fs::metadata(path).map(drop)
+        })
+    };
+    let done = thread::scope(|scope| {
+        let other = scope.spawn(|| half(1));
+        half(0).and(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
+    });
+    Ok(done.map(|()| sizes.tree_files as u64)?)
 }

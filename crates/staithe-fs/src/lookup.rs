@@ -20,6 +20,8 @@ use crate::remote::kernel_ttl;
 
 /// Objects up to this size are fetched whole when their attributes are wanted and an open is likely to follow.
 pub(crate) const SMALL_BODY: u64 = 128 << 10;
+/// No target of a symbolic link is as long: with its NUL it fits into `PATH_MAX`.
+const LINK_END: u64 = 4096;
 /// How often a lookup is computed again when a change here overtook it.
 const OVERTAKEN_TRIES: u32 = 4;
 
@@ -60,7 +62,7 @@ impl Value for Dent {
 
 impl From<&ObjectSummary> for Dent {
     fn from(o: &ObjectSummary) -> Self {
-        let is_link_sized = (1..=4096).contains(&o.size);
+        let is_link_sized = (1..LINK_END).contains(&o.size);
         Self::File {
             size: o.size,
             etag: o.etag.clone(),
