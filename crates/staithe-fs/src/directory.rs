@@ -2,7 +2,8 @@
 //!
 //! A stream numbers its entries as it meets them, so an offset means the same entry for the stream's whole life.
 
-use std::collections::HashSet;
+mod shown;
+
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -16,6 +17,9 @@ use crate::handles::DirHandle;
 use crate::inode::{Inode, Marker};
 use crate::lookup::{Dent, deadline, time_left};
 use crate::names::check_name;
+
+pub(crate) use shown::Final;
+use shown::Shown;
 
 /// Offsets 0 and 1 are `.` and `..`.
 const DOTS: u64 = 2;
@@ -41,8 +45,10 @@ pub(crate) struct Page {
 }
 
 /// A directory stream.
+#[derive(Default)]
 pub(crate) struct Stream {
-    entries: Vec<(Arc<str>, Dent)>,
+    shown: Shown,
+    listed: Final,
     progress: Progress,
     /// Inodes shown with attributes by the last answer; those that the kernel did not take are let go.
     offered: Vec<Arc<Inode>>,
@@ -50,13 +56,7 @@ pub(crate) struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("entries", &self.entries.len()).finish_non_exhaustive()
-    }
-}
-
-impl Stream {
-    fn new() -> Self {
-        Self { entries: Vec::new(), progress: Progress::Start, offered: Vec::new() }
+        f.debug_struct("Stream").field("left", &self.shown.left(0)).finish_non_exhaustive()
     }
 }
 
@@ -68,7 +68,7 @@ impl Filesystem {
     #[expect(clippy::unused_async, reason = "part of the border: a later check of the store may wait")]
     pub async fn opendir(&self, ino: Ino) -> Result<HandleId> {
         let inode = self.directory(ino)?;
-        Ok(self.dirs.insert(DirHandle { inode, stream: tokio::sync::Mutex::new(Stream::new()) }))
+        Ok(self.dirs.insert(DirHandle { inode, stream: tokio::sync::Mutex::default() }))
     }
 
     /// Up to `max` entries from `offset`: 0, or the `next` of an earlier entry of this stream. Offset 0 lists
@@ -86,24 +86,26 @@ impl Filesystem {
             self.inodes.let_go(&unused);
         }
         if offset == 0 && !matches!(stream.progress, Progress::Start) {
-            *stream = Stream::new();
+            *stream = Stream::default();
         }
         let mut items = dots(&handle.inode, offset, max);
         let mut at = offset.max(DOTS);
+        if stream.shown.is_gone(at - DOTS) {
+            self.list_again(&handle.inode, &mut stream).await?;
+        }
         while items.len() < max {
-            let index = (at - DOTS) as usize;
-            if index >= stream.entries.len() {
+            let Some((position, name, dent)) = stream.shown.at(at - DOTS).cloned() else {
                 if !self.load_more(&handle.inode, &mut stream).await? {
                     break;
                 }
                 continue;
-            }
-            let (name, dent) = stream.entries[index].clone();
-            at += 1;
+            };
+            at = position + DOTS + 1;
             if let Some(item) = self.item(&handle.inode, &name, &dent, at, &mut stream.offered) {
                 items.push(item);
             }
         }
+        stream.shown.pass(at - DOTS);
         Ok(items)
     }
 
@@ -152,15 +154,28 @@ impl Filesystem {
 
     /// Reads the next page into the stream. False when there is no more.
     async fn load_more(&self, dir: &Inode, stream: &mut Stream) -> Result<bool> {
-        if matches!(stream.progress, Progress::Start) {
-            stream.entries.clear();
+        if matches!(stream.progress, Progress::Start) && !stream.shown.is_empty() {
+            self.list_again(dir, stream).await?;
+            return Ok(true);
         }
         let Some(page) = self.next_page(dir, &mut stream.progress).await? else { return Ok(false) };
-        extend(&mut stream.entries, page.entries);
+        stream.shown.extend(stream.listed.page(page));
         if matches!(stream.progress, Progress::Done) {
             self.add_local(dir, stream);
         }
         Ok(true)
+    }
+
+    /// Reads all of the directory once more, for a reader who goes back, or after a page that could not be had.
+    async fn list_again(&self, dir: &Inode, stream: &mut Stream) -> Result<()> {
+        let (mut listed, mut entries) = (Final::default(), Vec::new());
+        stream.progress = Progress::Start;
+        while let Some(page) = self.next_page(dir, &mut stream.progress).await? {
+            entries.extend(listed.page(page));
+        }
+        stream.shown.list_again(entries);
+        self.add_local(dir, stream);
+        Ok(())
     }
 
     /// The next page of a directory's listing; all of it at once if it is remembered whole. `None` at the end. What
@@ -207,15 +222,13 @@ impl Filesystem {
     fn add_local(&self, dir: &Inode, stream: &mut Stream) {
         let local: Vec<_> =
             self.inodes.children(dir.ino).into_iter().filter(|(_, inode)| inode.state().is_local()).collect();
-        if local.is_empty() {
-            return;
-        }
-        let listed: HashSet<Arc<str>> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
-        for (name, inode) in local.into_iter().filter(|(name, _)| !listed.contains(name)) {
+        let entry = |(name, inode): (Arc<str>, Arc<Inode>)| {
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
-            stream.entries.push((name, Dent::File { size, etag, modified: SystemTime::now(), kind }));
-        }
+            (name, Dent::File { size, etag, modified: SystemTime::now(), kind })
+        };
+        let missing = stream.shown.missing(local);
+        stream.shown.extend(missing.into_iter().map(entry));
     }
 }
 
@@ -265,7 +278,7 @@ fn last_listed(prefix: &str, page: &ListPage) -> String {
 
 /// Appends a page. A directory whose file of the same name stood on an earlier page takes its place: in the order
 /// of keys only names that begin with it lie between `x` and `x/`.
-pub(crate) fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
+fn extend(entries: &mut Vec<(Arc<str>, Dent)>, page: Vec<(Arc<str>, Dent)>) {
     let earlier = entries.len();
     for (name, dent) in page {
         let before = entries[..earlier].iter_mut().rev().take_while(|(e, _)| e.starts_with(&*name));

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Meter;
 use crate::api::{Ino, Lookup};
-use crate::directory::{Progress, extend, is_file};
+use crate::directory::{Final, Progress};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::lookup::Dent;
@@ -31,14 +31,13 @@ struct Level<'f> {
     path: String,
     progress: Progress,
     entries: std::vec::IntoIter<(Arc<str>, Dent)>,
-    /// Files that a directory of the same name on a later page may still hide. Each is the beginning of the next.
-    held_back: Vec<(Arc<str>, Dent)>,
+    listed: Final,
 }
 
 impl<'f> Level<'f> {
     fn new(dir: Pinned<'f>, path: String) -> Self {
         let entries = Vec::new().into_iter();
-        Self { dir: Arc::new(dir), path, progress: Progress::Start, entries, held_back: Vec::new() }
+        Self { dir: Arc::new(dir), path, progress: Progress::Start, entries, listed: Final::default() }
     }
 
     /// The next entry; `None` at the end.
@@ -48,15 +47,7 @@ impl<'f> Level<'f> {
                 return Ok(Some(entry));
             }
             let Some(page) = fs.next_page(&self.dir, &mut self.progress).await? else { return Ok(None) };
-            let mut entries = std::mem::take(&mut self.held_back);
-            extend(&mut entries, page.entries);
-            if let Some(last) = page.last {
-                // Between `x` and `x/` there are only names that begin with `x`.
-                let may_be_hidden =
-                    |(name, dent): &(Arc<str>, Dent)| is_file(dent) && last.starts_with(&**name);
-                (self.held_back, entries) = entries.into_iter().partition(may_be_hidden);
-            }
-            self.entries = entries.into_iter();
+            self.entries = self.listed.page(page).into_iter();
         }
     }
 }
