@@ -6,8 +6,10 @@ use std::error::Error;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use criterion::Criterion;
 use staithe_fs::{Caller, Filesystem, FsConfig, HandleId, Ino, Lookup, OpenMode, Ttl};
 use staithe_store::{Key, MemoryStore, NewObject, ObjectStore, Payload, PutCondition};
 use tempfile::TempDir;
@@ -22,6 +24,14 @@ pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
 pub const READ: OpenMode = OpenMode { read: true, write: false, truncate: false, direct: false };
 /// Open for reading and writing.
 pub const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false, direct: false };
+
+/// How every suite measures: a few seconds a figure, so that all of them are run at once.
+pub fn criterion() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+}
 
 /// A filesystem over a bucket in memory. Names and attributes are believed until they change here.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot run has nothing better to do")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use staithe_benches::{CALLER, WRITE, World};
@@ -93,10 +92,7 @@ fn short_lived(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3));
+    config = staithe_benches::criterion();
     targets = lookup, readdir, short_lived
 }
 criterion_main!(benches);

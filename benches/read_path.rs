@@ -5,7 +5,6 @@
 
 use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::StreamExt as _;
@@ -118,10 +117,7 @@ fn from_disk(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3));
+    config = staithe_benches::criterion();
     targets = sequential, again, from_disk
 }
 criterion_main!(benches);

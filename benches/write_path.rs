@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot run has nothing better to do")]
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use staithe_benches::{CALLER, WRITE, World};
@@ -68,10 +66,7 @@ fn write_and_close(world: &World, body: &[u8]) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3));
+    config = staithe_benches::criterion();
     targets = pieces, commit
 }
 criterion_main!(benches);
