@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crc_fast::{CrcAlgorithm, checksum_combine, crc32_iscsi};
-use rangemap::RangeSet;
 
 /// Length of a block in bytes; the last one of a file may be shorter.
 pub(super) const BLOCK: u64 = 128 << 10;
@@ -35,9 +34,8 @@ pub(super) struct Blocks {
     standing: Vec<Standing>,
     absent: usize,
     claimed: usize,
-    /// Bytes of absent blocks that are in the file already.
-    partial: RangeSet<u64>,
-    /// These, as they were written: from where to where, and the checksum.
+    /// What is in the file of absent blocks: from where to where, and the checksum. No piece touches another one of its
+    /// block, and none reaches out of it.
     pieces: BTreeMap<u64, (u64, u32)>,
 }
 
@@ -51,7 +49,6 @@ impl Blocks {
             standing: vec![Standing::Absent; count],
             absent: count,
             claimed: 0,
-            partial: RangeSet::new(),
             pieces: BTreeMap::new(),
         }
     }
@@ -116,12 +113,11 @@ impl Blocks {
         self.claimed as u64 * BLOCK
     }
 
-    /// Bytes that are here in whole blocks.
+    /// Bytes that are here in whole blocks. O(1).
     pub(super) fn bytes(&self) -> u64 {
-        (0..self.count())
-            .filter(|n| self.standing[*n] != Standing::Absent)
-            .map(|n| length(&self.range(n)))
-            .sum()
+        let here = (self.count() - self.absent) as u64 * BLOCK;
+        let has_last = self.standing.last().is_some_and(|last| *last != Standing::Absent);
+        if has_last { here - (self.count() as u64 * BLOCK - self.size) } else { here }
     }
 
     /// The checksums of the blocks that a range touches; `None` if one of them is absent.
@@ -159,30 +155,57 @@ impl Blocks {
     pub(super) fn wanted(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let touched = self.touching(range);
         let absent = touched.filter(|n| self.standing[*n] == Standing::Absent);
-        let within = |block: Range<u64>| block.start.max(range.start)..block.end.min(range.end);
-        absent.flat_map(|n| self.partial.gaps(&within(self.range(n))).collect::<Vec<_>>()).collect()
+        absent.flat_map(|n| self.gaps(self.range(n), range)).collect()
     }
 
-    /// Notes a piece of an absent block, with its checksum, as written. When that completes the block: which one it is,
-    /// and its checksum, put together from those of its pieces. What is on the disk is not asked: others may have
-    /// written there since.
-    pub(super) fn wrote(&mut self, piece: Range<u64>, sum: u32) -> Option<(usize, u32)> {
+    /// The stretches of `range` in a block that no piece covers.
+    fn gaps(&self, block: Range<u64>, range: &Range<u64>) -> Vec<Range<u64>> {
+        let (mut at, end) = (block.start.max(range.start), block.end.min(range.end));
+        let mut gaps = Vec::new();
+        for (start, (piece_end, _)) in self.pieces.range(block) {
+            if at < end.min(*start) {
+                gaps.push(at..end.min(*start));
+            }
+            at = at.max(*piece_end);
+        }
+        if at < end {
+            gaps.push(at..end);
+        }
+        gaps
+    }
+
+    /// Notes what was [wanted](Self::wanted) of an absent block, with its checksum, as written. When that completes the
+    /// block: which one it is, and its checksum, put together from those of its pieces. What is on the disk is not asked:
+    /// others may have written there since.
+    pub(super) fn wrote(&mut self, mut piece: Range<u64>, mut sum: u32) -> Option<(usize, u32)> {
         let index = self.touching(&piece).next()?;
         let block = self.range(index);
-        self.partial.insert(piece.clone());
-        self.pieces.insert(piece.start, (piece.end, sum));
-        if self.partial.gaps(&block).next().is_some() {
-            return None;
+        let before =
+            self.pieces.range(block.start..piece.start).next_back().map(|(start, piece)| (*start, *piece));
+        if let Some((start, (end, before))) = before
+            && end == piece.start
+        {
+            self.pieces.remove(&start);
+            sum = joined(before, sum, length(&piece));
+            piece.start = start;
         }
-        self.partial.remove(block.clone());
-        let starts: Vec<u64> = self.pieces.range(block).map(|(start, _)| *start).collect();
-        let pieces = starts.into_iter().filter_map(|start| Some((start, self.pieces.remove(&start)?)));
-        let whole = pieces.fold(None, |before: Option<u64>, (start, (end, sum))| {
-            let (sum, len) = (u64::from(sum), end - start);
-            Some(before.map_or(sum, |before| checksum_combine(CrcAlgorithm::Crc32Iscsi, before, sum, len)))
-        });
-        whole.map(|sum| (index, sum as u32))
+        if piece.end < block.end
+            && let Some((end, after)) = self.pieces.remove(&piece.end)
+        {
+            sum = joined(sum, after, end - piece.end);
+            piece.end = end;
+        }
+        if piece == block {
+            return Some((index, sum));
+        }
+        self.pieces.insert(piece.start, (piece.end, sum));
+        None
     }
+}
+
+/// The checksum of two pieces, one behind the other; the second one is `len` bytes long.
+fn joined(first: u32, second: u32, len: u64) -> u32 {
+    checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(first), u64::from(second), len) as u32
 }
 
 /// The checksum of a block.
@@ -219,7 +242,22 @@ pub(super) fn length(range: &Range<u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use rangemap::RangeSet;
+
     use super::*;
+
+    /// What comes.
+    static CONTENT: [u8; 3 * BLOCK as usize] = {
+        let mut bytes = [0; 3 * BLOCK as usize];
+        let mut at = 0;
+        while at < bytes.len() {
+            bytes[at] = (at / 5) as u8;
+            at += 1;
+        }
+        bytes
+    };
 
     #[test]
     fn a_block_is_complete_when_its_last_byte_is() {
@@ -247,6 +285,36 @@ mod tests {
         blocks.set(2, 0, Standing::Absent);
         assert!(!blocks.is_whole());
         assert_eq!(blocks.wanted(&(0..4 * BLOCK)), vec![2 * BLOCK..3 * BLOCK]);
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order, what is wanted is what never came, and a block is complete with its last
+        /// byte.
+        #[test]
+        fn what_is_wanted_never_came(parts in vec((0..3 * BLOCK, 1..2 * BLOCK), 1..60), tail in 1..BLOCK) {
+            let size = 2 * BLOCK + tail;
+            let of = |range: &Range<u64>| sum(&CONTENT[range.start as usize..range.end as usize]);
+            let mut blocks = Blocks::new(size);
+            let mut came = RangeSet::new();
+            for (at, len) in parts {
+                let range = at.min(size - 1)..(at + len).min(size);
+                let wanted = blocks.wanted(&range);
+                prop_assert_eq!(wanted.iter().cloned().collect::<RangeSet<_>>(), came.gaps(&range).collect());
+                for piece in wanted {
+                    let sum = of(&piece);
+                    came.insert(piece.clone());
+                    if let Some((index, sum)) = blocks.wrote(piece, sum) {
+                        prop_assert_eq!(sum, of(&blocks.range(index)));
+                        blocks.set(index, sum, Standing::Trusted);
+                    }
+                }
+                let whole = |n: &usize| came.gaps(&blocks.range(*n)).next().is_none();
+                let here = |n: &usize| blocks.standing[*n] != Standing::Absent;
+                prop_assert!((0..blocks.count()).all(|n| here(&n) == whole(&n)));
+                let bytes: u64 = (0..blocks.count()).filter(here).map(|n| length(&blocks.range(n))).sum();
+                prop_assert_eq!(blocks.bytes(), bytes);
+            }
+        }
     }
 
     #[test]
