@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::Result;
+use crate::owned_dir::{Place, refuse_foreign};
+
 /// For how long something may be believed without asking again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
@@ -37,6 +40,19 @@ pub struct CacheConfig {
     pub dir: PathBuf,
     /// The most that it may hold, in bytes; what was used least recently goes first.
     pub size: u64,
+}
+
+impl CacheConfig {
+    /// Whether what lies in the directory, if it is there, can be ours only: what comes from it is served as the
+    /// store's.
+    ///
+    /// # Errors
+    /// `Invalid` if another user owns it or may write to it; `Io` if it cannot be examined.
+    pub fn check(&self) -> Result<()> {
+        let what = "cache directory";
+        refuse_foreign(Place { what, path: &self.dir })?;
+        refuse_foreign(Place { what, path: &self.dir.join("objects") })
+    }
 }
 
 /// Configuration of a [`Filesystem`](crate::Filesystem).

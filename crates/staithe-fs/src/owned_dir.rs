@@ -1,12 +1,13 @@
 //! A directory of ours on the local disk: made for its owner only, locked against other processes, of a known format.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use crate::{FsError, FsErrorKind, Result};
 
@@ -50,6 +51,40 @@ impl std::fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the {} {}", self.what, self.path.display())
     }
+}
+
+/// Fails for a directory that is there and that another user could have put files into, or still can.
+///
+/// # Errors
+/// `Invalid`; `Io` if the disk does not answer.
+pub(crate) fn refuse_foreign(dir: Place<'_>) -> Result<()> {
+    let meta = match dir.path.metadata() {
+        Ok(meta) => meta,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        Err(error) => return Err(failed("examine", dir, error)),
+    };
+    if !meta.is_dir() || is_ours_alone(&meta) {
+        return Ok(());
+    }
+    let (us, them, mode) = (geteuid().as_raw(), meta.uid(), meta.mode() & 0o7777);
+    let sentence = if us == them {
+        format!(
+            "{dir} can be written to by other users (mode {mode:o}), who could have us serve their bytes: \
+             chmod go-w it if all that is in it is yours, or use another"
+        )
+    } else {
+        format!(
+            "{dir} belongs to user {them} and this is user {us}, who would serve the other one's bytes: use another"
+        )
+    };
+    Err(FsError::new(FsErrorKind::Invalid, sentence))
+}
+
+/// Whether a file or directory is ours, and no other user may write to it (root may).
+pub(crate) fn is_ours_alone(meta: &Metadata) -> bool {
+    meta.uid() == geteuid().as_raw() && meta.mode() & 0o022 == 0
 }
 
 /// Takes the lock and leaves our process id in its file.

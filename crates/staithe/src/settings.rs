@@ -8,7 +8,7 @@ use rustix::process::{getegid, geteuid};
 use staithe_fs::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
 use staithe_fuse::FuseConfig;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::options::{
     AccessOptions, AttributesFrom, CacheOptions, Conflict, LimitOptions, LogFormat, LogLevel, MountOptions,
     StoreOptions, WriteMode,
@@ -130,7 +130,9 @@ fn cache(options: &CacheOptions, mountpoint: &Path) -> Result<Option<CacheConfig
     if size < LEAST_CACHE {
         return Err(Failure::usage("--cache-size must be at least 1MiB"));
     }
-    Ok(Some(CacheConfig { dir, size }))
+    let config = CacheConfig { dir, size };
+    config.check().map_err(|error| Failure::usage(chain(&error)))?;
+    Ok(Some(config))
 }
 
 struct Limits {

@@ -202,8 +202,9 @@ struct Tmpfs<'a>(&'a Path);
 
 impl<'a> Tmpfs<'a> {
     fn mount(at: &'a Path, size: &str) -> Self {
-        let done =
-            run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at));
+        let done = run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"])
+            .arg(at));
         assert!(done.status.success(), "a small disk is needed: {}", String::from_utf8_lossy(&done.stderr));
         Self(at)
     }
@@ -242,6 +243,37 @@ fn a_directory_that_cannot_be_used_is_refused_in_a_sentence() {
     );
     let without = daemon(&format!("s3://{BUCKET}")).env(bench.server.env()).args(["--cache-size", "1GiB"]);
     refuse(without, 2, &["--cache-dir"]);
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused_in_a_sentence() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let bench = Bench::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let dir = elsewhere.path().join("cache");
+    let refuse = |dir: &Path, words: [&str; 2]| {
+        let error = bench.options_in(dir).start().unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(error.contains("exit status: 2"), "{error}");
+    };
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(&dir).unwrap();
+    for mode in [0o777, 0o1777, 0o757, 0o770] {
+        set_mode(&dir, mode);
+        refuse(
+            &dir,
+            [&format!("cache directory {} can be written to", dir.display()), &format!("(mode {mode:o})")],
+        );
+    }
+    set_mode(&dir, 0o755);
+    chown(&dir, Some(65_534), None).unwrap();
+    refuse(&dir, [&format!("cache directory {} belongs to user 65534", dir.display()), "this is user 0"]);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing was made in it");
+    chown(&dir, Some(0), None).unwrap();
+    let mut mount = start(bench.options_in(&dir));
+    assert_eq!(mount.terminate().unwrap(), 0);
+    chown(dir.join("objects"), Some(65_534), None).unwrap();
+    refuse(&dir, ["cache/objects belongs to user 65534", "this is user 0"]);
 }
 
 #[test]

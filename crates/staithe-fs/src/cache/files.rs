@@ -18,12 +18,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::blocks::{RECORD, decode, encode, length};
 use super::identity::{Identity, Name};
 use crate::disk_file::Stamp;
+use crate::owned_dir::is_ours_alone;
 
 /// Where the files of a name lie.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens what is there: the files, and the checksum of every block that is said to be present. `None` if there is
-    /// nothing, or nothing of this identity; what is there then is removed.
+    /// nothing, or nothing of this identity, or what others could have written to; what is there then is removed.
     pub(super) fn open(
         paths: &Paths,
         identity: &Identity,
@@ -71,7 +72,9 @@ impl Files {
         let mut found = vec![0; header.len()];
         let is_ours = map.read_exact_at(&mut found, 0).is_ok() && found == header;
         let data = match options().open(&paths.data) {
-            Ok(data) if is_ours => data,
+            Ok(data) if is_ours && is_ours_alone(&map.metadata()?) && is_ours_alone(&data.metadata()?) => {
+                data
+            }
             Err(error) if is_ours && error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {
                 paths.remove()?;
@@ -173,7 +176,8 @@ fn read_some(file: &File, bytes: &mut Vec<u8>, at: u64, flags: ReadWriteFlags) -
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
+    // No link: it could lead to a file of somebody else.
+    options.read(true).write(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 

@@ -66,8 +66,9 @@ impl DiskCache {
     /// background. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`OwnedDir::open`].
+    /// As [`OwnedDir::open`] and [`CacheConfig::check`].
     pub(crate) fn open(config: &CacheConfig) -> Result<Arc<Self>> {
+        config.check()?;
         let owned = OwnedDir::open("cache directory", &config.dir, &["objects"])?;
         let cache = Arc::new(Self {
             objects: config.dir.join("objects"),
