@@ -38,7 +38,7 @@ pub enum OnConflict {
 pub struct CacheConfig {
     /// Created if missing, and locked.
     pub dir: PathBuf,
-    /// The most that it may hold, in bytes; what was used least recently goes first.
+    /// The most that it may take of the disk, in bytes; what was used least recently goes first.
     pub size: u64,
 }
 

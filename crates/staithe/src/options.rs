@@ -160,7 +160,7 @@ pub(crate) struct CacheOptions {
     /// Keep what was fetched in this directory on the local disk, across restarts [default: nowhere]
     #[arg(long, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
-    /// The most that it may hold; what was used least recently goes first [default: 10GiB]
+    /// The most that it may take of its disk; what was used least recently goes first [default: 10GiB]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) cache_size: Option<String>,
 }

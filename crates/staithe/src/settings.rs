@@ -23,8 +23,8 @@ const LEAST_MEMORY: u64 = 32 << 20;
 
 /// What the disk cache may hold unless something else is asked for.
 const CACHE_SIZE: u64 = 10 << 30;
-/// Below this, nothing of use fits.
-const LEAST_CACHE: u64 = 1 << 20;
+/// Below this, little of use fits beside the cache's own directories, which take 1 MiB in time.
+const LEAST_CACHE: u64 = 4 << 20;
 
 /// All that a mount needs to know.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ fn cache(options: &CacheOptions, mountpoint: &Path) -> Result<Option<CacheConfig
     }
     let size = options.cache_size.as_deref().map_or(Ok(CACHE_SIZE), |text| size("--cache-size", text))?;
     if size < LEAST_CACHE {
-        return Err(Failure::usage("--cache-size must be at least 1MiB"));
+        return Err(Failure::usage("--cache-size must be at least 4MiB"));
     }
     let config = CacheConfig { dir, size };
     config.check().map_err(|error| Failure::usage(chain(&error)))?;

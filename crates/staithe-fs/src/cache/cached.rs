@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use staithe_store::ETag;
 
 use super::DiskCache;
-use super::blocks::{Blocks, Standing, length, sum};
+use super::blocks::{Blocks, Standing, sum};
 use super::files::{Files, Paths};
 use super::identity::{Identity, Name};
 use crate::disk_file::Stamp;
@@ -35,7 +35,7 @@ pub(crate) struct CachedFile {
     paths: Paths,
     cache: Weak<DiskCache>,
     inner: Mutex<Inner>,
-    /// Held by who writes to the files, or takes them away. Taken before `inner`.
+    /// Held by who writes to the files, or takes them away. Taken before `inner`, and both before the cache's index.
     writing: Mutex<()>,
     is_checking: AtomicBool,
 }
@@ -61,6 +61,15 @@ pub(crate) enum Whole {
     No,
     /// Every byte seems to be here, and checking them takes too long to wait for.
     Unchecked,
+}
+
+impl Inner {
+    /// What the files take of the disk, in bytes.
+    fn held(&self) -> u64 {
+        let written = self.blocks.bytes();
+        // A file that cannot be examined has at least these.
+        self.files.as_ref().map_or(0, |files| files.held(written).unwrap_or(written))
+    }
 }
 
 impl CachedFile {
@@ -124,10 +133,8 @@ impl CachedFile {
                 inner.is_unreadable = true;
             }
         }
-        let bytes = inner.blocks.bytes();
-        drop(inner);
         if let Some(cache) = self.cache.upgrade() {
-            cache.count(self.name, bytes);
+            cache.count(self.name, inner.held());
         }
     }
 
@@ -254,14 +261,12 @@ impl CachedFile {
         if wanted.is_empty() {
             return Ok(true);
         }
-        if !cache.reserve(self.name, wanted.iter().map(length).sum()) {
+        if !cache.reserve(self.name, &wanted) {
             return Ok(false);
         }
-        let written = self.write(&wanted, at, bytes);
-        if written.is_err() {
-            // What was reserved and not written must not count.
-            cache.count(self.name, self.inner.lock().blocks.bytes());
-        }
+        let written = self.write(cache, &wanted, at, bytes);
+        // What was reserved and not taken must not count, whether or not all of it was written.
+        cache.count(self.name, self.inner.lock().held());
         let files = written?;
         if self.is_whole() {
             let stamp = files.stamp()?;
@@ -271,8 +276,14 @@ impl CachedFile {
         Ok(true)
     }
 
-    fn write(&self, wanted: &[Range<u64>], at: u64, bytes: &Bytes) -> io::Result<Arc<Files>> {
-        let files = self.files()?;
+    fn write(
+        &self,
+        cache: &DiskCache,
+        wanted: &[Range<u64>],
+        at: u64,
+        bytes: &Bytes,
+    ) -> io::Result<Arc<Files>> {
+        let files = self.files(cache)?;
         for gap in wanted.iter().cloned() {
             let piece = &bytes[(gap.start - at) as usize..(gap.end - at) as usize];
             std::os::unix::fs::FileExt::write_all_at(&*files.data, piece, gap.start)?;
@@ -286,12 +297,13 @@ impl CachedFile {
     }
 
     /// The files, made if there are none.
-    fn files(&self) -> io::Result<Arc<Files>> {
+    fn files(&self, cache: &DiskCache) -> io::Result<Arc<Files>> {
         if let Some(files) = &self.inner.lock().files {
             return Ok(files.clone());
         }
         // Without the lock, which readers take: `writing` keeps others away.
         let files = Arc::new(Files::create(&self.paths, &self.identity)?);
+        cache.count_directory(self.name);
         self.inner.lock().files = Some(files.clone());
         Ok(files)
     }

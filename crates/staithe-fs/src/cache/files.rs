@@ -23,6 +23,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::blocks::{RECORD, decode, encode, length};
 use super::identity::{Identity, Name};
+use super::survey::on_disk;
 use crate::disk_file::Stamp;
 use crate::owned_dir::is_ours_alone;
 
@@ -154,6 +155,13 @@ impl Files {
         }
         bytes.truncate(len);
         Ok(bytes.into())
+    }
+
+    /// What both take of the disk, in bytes; where `written` bytes of the object were written, and the disk does not
+    /// know yet where to, no less than these.
+    pub(super) fn held(&self, written: u64) -> io::Result<u64> {
+        let (data, map) = (self.data.metadata()?, self.map.metadata()?);
+        Ok(on_disk(&data).max(written) + on_disk(&map).max(map.len()))
     }
 
     /// What the file looks like now.

@@ -1,13 +1,15 @@
-//! The way into the cache: one thread that writes, and a bound on what waits for it.
+//! The way into the cache: one thread that writes, once it knows what is there, and a bound on what waits for it.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::survey::Survey;
 use super::{CachedFile, DiskCache};
 use crate::error::{FsError, Result};
 
@@ -20,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(10);
 
 enum Job {
+    Survey { objects: PathBuf, cache: Weak<DiskCache> },
     Fill { cache: Arc<DiskCache>, file: Arc<CachedFile>, at: u64, bytes: Bytes, _room: OwnedSemaphorePermit },
     Settle(oneshot::Sender<()>),
 }
@@ -43,6 +46,12 @@ impl Filler {
             .spawn(move || write(&work, &catches_up))
             .map_err(|e| FsError::local("cannot start a thread", e))?;
         Ok(Self { jobs, room: Arc::new(Semaphore::new(WAITING_MOST_KIB)), is_behind })
+    }
+
+    /// Looks through the directory, before anything is written.
+    pub(super) fn survey(&self, cache: &Arc<DiskCache>) {
+        let job = Job::Survey { objects: cache.objects.clone(), cache: Arc::downgrade(cache) };
+        let _ = self.jobs.send(job);
     }
 
     /// Waits a moment for a busy disk, but not for one that was waited for in vain since it last caught up: bytes that
@@ -81,6 +90,12 @@ fn write(work: &Receiver<Job>, is_behind: &AtomicBool) {
             job
         };
         match job {
+            Job::Survey { objects, cache } => {
+                let survey = Survey::of(&objects);
+                if let Some(cache) = cache.upgrade() {
+                    cache.found(survey);
+                }
+            }
             Job::Settle(done) => {
                 let _ = done.send(());
             }

@@ -61,7 +61,12 @@ impl Name {
 
     /// The directory that it lies in: one of 256.
     pub(super) fn directory(self) -> String {
-        format!("{:02x}", self.0 >> 120)
+        format!("{:02x}", self.directory_number())
+    }
+
+    /// Which one of them that is.
+    pub(super) fn directory_number(self) -> u8 {
+        (self.0 >> 120) as u8
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::cached::CachedFile;
 use super::identity::Name;
+use super::survey::Survey;
 use crate::disk_file::Stamp;
 
 #[derive(Debug)]
@@ -23,7 +24,12 @@ struct Slot {
 pub(super) struct Index {
     slots: HashMap<Name, Slot>,
     by_use: BTreeMap<i64, Name>,
+    /// Bytes of the files.
     used: u64,
+    /// Bytes of what is around them and never goes.
+    around: u64,
+    /// What of these is the directories that files lie in, by number.
+    directories: HashMap<u8, u64>,
     clock: i64,
     /// Taken out, and not yet off the disk.
     leaving: HashSet<Name>,
@@ -32,9 +38,19 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Bytes in use.
+    /// No file; what is around them takes this many bytes.
+    pub(super) fn new(around: u64) -> Self {
+        Self { around, ..Self::default() }
+    }
+
+    /// Bytes of the disk in use.
     pub(super) fn used(&self) -> u64 {
-        self.used
+        self.used + self.around
+    }
+
+    /// Those of them that no eviction gives back.
+    pub(super) fn around(&self) -> u64 {
+        self.around
     }
 
     /// How many files there are.
@@ -77,8 +93,11 @@ impl Index {
         Some(file)
     }
 
-    /// Takes in what earlier processes left, least recently used first.
-    pub(super) fn found(&mut self, files: Vec<(Name, u64)>) {
+    /// Takes in what earlier processes left.
+    pub(super) fn found(&mut self, Survey { files, directories }: Survey) {
+        for (number, bytes) in directories {
+            self.count_directory(number, bytes);
+        }
         let before_all = i64::try_from(files.len()).unwrap_or(i64::MAX);
         for (turn, (name, bytes)) in (-before_all..).zip(files) {
             if self.slots.contains_key(&name) || self.leaving.contains(&name) {
@@ -112,13 +131,19 @@ impl Index {
         }
     }
 
+    /// Says how many bytes a directory takes.
+    pub(super) fn count_directory(&mut self, number: u8, bytes: u64) {
+        let before = self.directories.insert(number, bytes).unwrap_or(0);
+        self.around = self.around - before + bytes;
+    }
+
     /// Makes room for `bytes` more of a file among `most`: those that must go for it. `None`, and nothing changes,
     /// if even all that may go would not be enough.
     pub(super) fn reserve(&mut self, name: Name, bytes: u64, most: u64) -> Option<Vec<Name>> {
         if !self.slots.contains_key(&name) {
             return None;
         }
-        let victims = self.victims((self.used + bytes).saturating_sub(most), Some(name), true)?;
+        let victims = self.victims((self.used() + bytes).saturating_sub(most), Some(name), true)?;
         if let Some(slot) = self.slots.get_mut(&name) {
             slot.bytes += bytes;
             self.used += bytes;
@@ -128,7 +153,7 @@ impl Index {
 
     /// Those that must go so that no more than `most` bytes are in use: as many as may.
     pub(super) fn shrink(&mut self, most: u64) -> Vec<Name> {
-        let excess = self.used.saturating_sub(most);
+        let excess = self.used().saturating_sub(most);
         self.victims(excess, None, false).unwrap_or_default()
     }
 

@@ -4,8 +4,11 @@
 //! versions that nobody asks for any more go when room is needed. It never fails a read: whatever is wrong with the
 //! disk, the store has the bytes.
 //!
-//! `identity` says whose bytes a file holds, `blocks` and `index` are the bookkeeping, `files` the disk, `cached` one
-//! version, `filler` the way in.
+//! What it holds is counted as the disk counts it, in blocks, its directories and maps included: the smallest object
+//! takes two of them.
+//!
+//! `identity` says whose bytes a file holds, `blocks` and `index` are the bookkeeping, `files` and `survey` the disk,
+//! `cached` one version, `filler` the way in.
 
 mod blocks;
 mod cached;
@@ -13,7 +16,9 @@ mod files;
 mod filler;
 mod identity;
 mod index;
+mod survey;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,23 +26,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::blocks::{BLOCK, RECORD};
 use self::files::Paths;
 use self::filler::Filler;
 use self::identity::Name;
 use self::index::Index;
+use self::survey::{Survey, around, on_disk};
 use crate::config::CacheConfig;
 use crate::disk_file::Stamp;
-use crate::error::Result;
+use crate::error::{FsError, Result};
 use crate::owned_dir::OwnedDir;
 
 pub(crate) use self::cached::{CachedFile, Whole};
 pub(crate) use self::identity::Identity;
+
+/// Disk blocks that a few bytes more may take beside their own: of the map, of the directory, and of what the disk
+/// itself must note. What was not taken is given back once that is known.
+const BESIDE: u64 = 3;
 
 /// The cache of one daemon.
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     objects: PathBuf,
     most: u64,
+    /// Length of a block of the disk, in bytes.
+    disk_block: u64,
     index: Mutex<Index>,
     filler: Filler,
     damaged: AtomicU64,
@@ -51,7 +64,7 @@ pub(crate) struct DiskCache {
 pub struct CacheStats {
     /// The bound, in bytes.
     pub limit: u64,
-    /// Bytes in use.
+    /// Bytes of the disk in use.
     pub used: u64,
     /// Versions of objects, whole or in part.
     pub files: u64,
@@ -63,39 +76,40 @@ pub struct CacheStats {
 
 impl DiskCache {
     /// Opens a cache directory, makes it if it is missing, and locks it. What earlier runs left is counted in the
-    /// background. Blocks on the disk.
+    /// background; until then nothing is taken in, or it could be too much. Blocks on the disk.
     ///
     /// # Errors
     /// As [`OwnedDir::open`] and [`CacheConfig::check`].
     pub(crate) fn open(config: &CacheConfig) -> Result<Arc<Self>> {
         config.check()?;
         let owned = OwnedDir::open("cache directory", &config.dir, &["objects"])?;
+        let objects = config.dir.join("objects");
+        let disk = rustix::fs::statvfs(&objects).map_err(|error| {
+            FsError::local("cannot examine the disk of the cache directory", error.into())
+        })?;
         let cache = Arc::new(Self {
-            objects: config.dir.join("objects"),
+            // Some say how much they like to write at once.
+            disk_block: disk.f_frsize.clamp(512, 64 << 10),
             most: config.size,
-            index: Mutex::default(),
+            index: Mutex::new(Index::new(around(&config.dir))),
             filler: Filler::start()?,
             damaged: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            objects,
             _owned: owned,
         });
-        let counting = Arc::downgrade(&cache);
-        let objects = cache.objects.clone();
-        let count = move || {
-            let found = survey(&objects);
-            let Some(cache) = counting.upgrade() else { return };
-            let victims = {
-                let mut index = cache.index.lock();
-                index.found(found);
-                index.shrink(cache.most)
-            };
-            cache.evict(victims);
-        };
-        std::thread::Builder::new()
-            .name("staithe-survey".to_owned())
-            .spawn(count)
-            .map_err(|e| crate::FsError::local("cannot start a thread", e))?;
+        cache.filler.survey(&cache);
         Ok(cache)
+    }
+
+    /// Takes in what earlier runs left, and makes it as little as it may be.
+    fn found(&self, survey: Survey) {
+        let victims = {
+            let mut index = self.index.lock();
+            index.found(survey);
+            index.shrink(self.most)
+        };
+        self.evict(victims);
     }
 
     /// What it holds.
@@ -116,15 +130,16 @@ impl DiskCache {
     }
 
     /// The place of a version in the cache; `None` for one that is larger than all of it, and while it is being
-    /// removed. The disk is asked only if it may have
-    /// something, then in a thread that may block.
+    /// removed. The disk is asked only if it may have something, then in a thread that may block.
     pub(crate) async fn obtain(self: &Arc<Self>, identity: Identity) -> Option<Arc<CachedFile>> {
-        if identity.size > self.most {
-            return None;
-        }
+        let records = identity.size.div_ceil(BLOCK) * RECORD as u64;
+        let whole = self.room_for(&[0..identity.size, 0..records]);
         let name = identity.name();
         let (file, may_have) = {
             let mut index = self.index.lock();
+            if index.around() + whole > self.most {
+                return None;
+            }
             let may_have = index.may_have(name);
             let make = || CachedFile::new(self, identity, name, Paths::of(&self.objects, name));
             (index.open(name, make)?, may_have)
@@ -158,15 +173,30 @@ impl DiskCache {
         self.filler.settle().await;
     }
 
-    fn reserve(&self, name: Name, bytes: u64) -> bool {
-        let victims = self.index.lock().reserve(name, bytes, self.most);
+    /// Makes room for bytes of a file, and what they need beside.
+    fn reserve(&self, name: Name, ranges: &[Range<u64>]) -> bool {
+        let victims = self.index.lock().reserve(name, self.room_for(ranges), self.most);
         let has_room = victims.is_some();
         self.evict(victims.unwrap_or_default());
         has_room
     }
 
+    /// What ranges of a file may take of the disk, at most.
+    fn room_for(&self, ranges: &[Range<u64>]) -> u64 {
+        let block = self.disk_block;
+        let blocks = |range: &Range<u64>| range.end.div_ceil(block) - range.start / block;
+        (ranges.iter().map(blocks).sum::<u64>() + BESIDE) * block
+    }
+
     fn count(&self, name: Name, bytes: u64) {
         self.index.lock().count(name, bytes);
+    }
+
+    /// Counts the directory that a new file lies in.
+    fn count_directory(&self, name: Name) {
+        if let Ok(directory) = self.objects.join(name.directory()).metadata() {
+            self.index.lock().count_directory(name.directory_number(), on_disk(&directory));
+        }
     }
 
     fn trusted(&self, name: Name) -> Option<Stamp> {
@@ -200,42 +230,6 @@ impl DiskCache {
             self.index.lock().left(name);
         }
     }
-}
-
-/// What lies in the directory, least recently used first. Halves without the other half are removed.
-fn survey(objects: &Path) -> Vec<(Name, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut found = Vec::new();
-    let directories = std::fs::read_dir(objects).into_iter().flatten().flatten();
-    for entry in directories.flat_map(|d| std::fs::read_dir(d.path()).into_iter().flatten().flatten()) {
-        let file_name = entry.file_name();
-        let Some((name, extension)) = file_name.to_str().and_then(|n| n.split_once('.')) else { continue };
-        let Some(name) = Name::parse(name) else { continue };
-        let paths = Paths::of(objects, name);
-        match extension {
-            "map" => {
-                let Ok(map) = entry.metadata() else { continue };
-                if let Ok(data) = paths.data.metadata() {
-                    let bytes = data.len().min(data.blocks() * 512);
-                    found.push(((map.mtime(), map.mtime_nsec()), name, bytes));
-                }
-            }
-            // Made before its map; one without is of no use to anybody. A file that is being made in this moment
-            // loses its name here, and is fetched again another time.
-            "data" if !paths.map.exists() && is_old(&entry) => {
-                let _ = std::fs::remove_file(&paths.data);
-            }
-            _ => {}
-        }
-    }
-    found.sort_unstable_by_key(|(used, ..)| *used);
-    found.into_iter().map(|(_, name, bytes)| (name, bytes)).collect()
-}
-
-/// Whether a file was made before this process could have made it.
-fn is_old(entry: &std::fs::DirEntry) -> bool {
-    let modified = entry.metadata().and_then(|meta| meta.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > std::time::Duration::from_mins(1)))
 }
 
 #[cfg(test)]

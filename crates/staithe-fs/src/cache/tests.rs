@@ -8,6 +8,9 @@ use staithe_store::{ETag, Key};
 use super::blocks::BLOCK;
 use super::*;
 
+/// What the disk may hold for a moment that was not foreseen.
+const SLACK: u64 = 16 << 10;
+
 fn identity(key: &str, size: u64) -> Identity {
     Identity { volume: "memory://".into(), key: Key::new(key).unwrap(), etag: ETag::new("\"e\""), size }
 }
@@ -25,6 +28,12 @@ async fn put(cache: &Arc<DiskCache>, key: &str, content: &Bytes) -> Arc<CachedFi
 
 fn open(dir: &tempfile::TempDir, size: u64) -> Arc<DiskCache> {
     DiskCache::open(&CacheConfig { dir: dir.path().to_owned(), size }).unwrap()
+}
+
+/// What a directory takes of the disk, with all that is in it, in bytes.
+fn du(path: &Path) -> u64 {
+    let below = std::fs::read_dir(path).into_iter().flatten().map(|entry| du(&entry.unwrap().path()));
+    on_disk(&path.symlink_metadata().unwrap()) + below.sum::<u64>()
 }
 
 /// Gives the directory free: its survey holds it too, for as long as it takes.
@@ -52,7 +61,7 @@ async fn a_version_comes_in_by_pieces_and_goes_out_whole() {
     assert!(file.is_whole());
     assert_eq!(file.read(&(5..content.len() as u64 - 5), true).unwrap(), content.slice(5..content.len() - 5));
     assert!(matches!(file.whole(0), Whole::Yes(_)), "written by us, so known to be right");
-    assert_eq!(cache.stats().used, content.len() as u64);
+    assert_eq!(cache.stats().used, du(dir.path()));
     let same = cache.obtain(identity("k", content.len() as u64)).await.unwrap();
     assert!(Arc::ptr_eq(&file, &same));
     drop((file, same));
@@ -89,18 +98,19 @@ async fn a_file_changed_behind_our_back_is_not_handed_on() {
 #[tokio::test]
 async fn what_is_open_is_not_evicted_and_what_does_not_fit_is_not_taken_in() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(&dir, 3 * BLOCK);
+    // Three, and what they need beside: maps and directories.
+    let cache = open(&dir, 4 * BLOCK);
     let content = bytes(BLOCK as usize, 3);
     let held = put(&cache, "held", &content).await;
     for n in 0..10 {
         drop(put(&cache, &format!("f{n}"), &content).await);
     }
-    assert!(held.is_whole() && cache.stats().used <= 3 * BLOCK);
+    assert!(held.is_whole() && cache.stats().used <= 4 * BLOCK);
     assert_eq!(cache.stats().evicted, 8);
     // One that could never be whole must not push the others out.
     assert!(cache.obtain(identity("large", 5 * BLOCK)).await.is_none());
     let other = put(&cache, "other", &bytes(3 * BLOCK as usize, 4)).await;
-    assert!(!other.is_whole() && cache.stats().used <= 3 * BLOCK && held.is_whole());
+    assert!(!other.is_whole() && cache.stats().used <= 4 * BLOCK && held.is_whole());
     drop((held, other));
     assert!(cache.obtain(identity("f9", BLOCK)).await.is_some());
 }
@@ -111,11 +121,12 @@ async fn one_that_is_given_up_moves_and_is_gone() {
     let cache = open(&dir, 1 << 30);
     let content = bytes(BLOCK as usize + 1, 5);
     let file = put(&cache, "k", &content).await;
-    let target = dir.path().join("elsewhere");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("file");
     file.give_up(&target).unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), content);
     assert!(!file.is_whole() && file.read(&(0..1), true).is_none());
-    assert_eq!(cache.stats().used, 0);
+    assert_eq!(cache.stats().used, du(dir.path()));
     // Later bytes for it go nowhere, and not into the file that is somebody else's now.
     cache.insist(&file, 0, bytes(BLOCK as usize + 1, 6)).await;
     cache.settle().await;
@@ -125,18 +136,55 @@ async fn one_that_is_given_up_moves_and_is_gone() {
 }
 
 #[tokio::test]
+async fn small_objects_take_no_more_of_the_disk_than_they_may() {
+    let dir = tempfile::tempdir().unwrap();
+    for most in [4 << 20, 2 << 20] {
+        let cache = open(&dir, most);
+        for n in 0..1200 {
+            put(&cache, &format!("{most}/{n}"), &bytes(if n % 2 == 0 { 1 } else { 4096 }, n as u8)).await;
+            if n % 100 == 99 {
+                let (held, used) = (du(dir.path()), cache.stats().used);
+                assert!(held <= most + SLACK && used == held, "{held} held, {used} counted of {most}");
+            }
+        }
+        assert!(cache.stats().evicted > 600 && cache.stats().used > most / 2, "{:?}", cache.stats());
+        close(cache);
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_else_could_have_written_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let content = bytes(BLOCK as usize, 8);
+    for ending in ["data", "map"] {
+        let cache = open(&dir, 1 << 30);
+        drop(put(&cache, "k", &content).await);
+        close(cache);
+        let cache = open(&dir, 1 << 30);
+        let paths = Paths::of(&cache.objects, identity("k", BLOCK).name());
+        let path = if ending == "data" { &paths.data } else { &paths.map };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o620)).unwrap();
+        let file = cache.obtain(identity("k", BLOCK)).await.unwrap();
+        assert!(!file.is_whole() && !path.exists(), "{ending}");
+        drop(file);
+        close(cache);
+    }
+}
+
+#[tokio::test]
 async fn what_lies_about_is_cleared_and_what_is_not_ours_stays() {
     let dir = tempfile::tempdir().unwrap();
     close(open(&dir, 1 << 30));
     let sub = dir.path().join("objects/ab");
     std::fs::create_dir_all(&sub).unwrap();
-    let (orphan, foreign) = (sub.join(format!("{:032x}.data", 0xab_u128 << 120)), sub.join("notes.txt"));
+    let half = |n: u128, ending| sub.join(format!("{:032x}.{ending}", (0xab_u128 << 120) + n));
+    let (orphan, map, foreign) = (half(0, "data"), half(1, "map"), sub.join("notes.txt"));
     std::fs::write(&orphan, "half").unwrap();
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
-    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
+    std::fs::write(&map, "half").unwrap();
     std::fs::write(&foreign, "mine").unwrap();
-    assert!(survey(&dir.path().join("objects")).is_empty());
-    assert!(!orphan.exists() && foreign.exists());
+    assert!(Survey::of(&dir.path().join("objects")).files.is_empty());
+    assert!(!orphan.exists() && !map.exists() && foreign.exists());
 }
 
 #[derive(Debug, Clone)]
@@ -159,7 +207,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    // `PROPTEST_CASES` asks for more.
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24),
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever happens to the files, a read gives the right bytes or none; and as long as nothing is damaged or
     /// evicted, those that were completed.
@@ -208,7 +260,7 @@ proptest! {
                     }
                     Step::Reopen => {}
                 }
-                prop_assert!(cache.stats().used <= 9 * BLOCK);
+                prop_assert!(cache.stats().used <= 9 * BLOCK && du(dir.path()) <= 9 * BLOCK + SLACK);
             }
             Ok(())
         })?;
