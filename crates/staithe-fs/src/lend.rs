@@ -6,7 +6,8 @@
 //! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too, but its reads
 //!    and writes come to us all the same ([`Opened::direct`]).
 //! 3. Who writes to a lent file writes to that very file, so that its readers see it: the cache gives it up, and it
-//!    becomes the staging file, for as long as it is lent.
+//!    becomes the staging file, for as long as it is lent. Its map goes along: a start after a crash sees by it whether
+//!    anything was written.
 //! 4. A writer's memory map of a lent file is the kernel's own: its stores are not told to us, and it outlives every
 //!    descriptor. So, once there may have been one, the staging file stays until the end of the mount, and whatever
 //!    asks for what is not stored looks at all of it.

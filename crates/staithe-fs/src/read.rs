@@ -85,6 +85,10 @@ impl Filesystem {
     }
 
     /// Gives the inode a staging file over its object, unless it has one.
+    ///
+    /// That a file is made, or moved, on the local disk while the state is locked is what makes it one step: a reader who
+    /// came in between would be lent a file that is no longer the cache's, and of two writers one would move what the
+    /// other one writes to. Only who uses this very inode waits for it.
     pub(crate) fn stage(&self, inode: &Inode, state: &mut State) -> Result<()> {
         if state.staged.is_some() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! What outlives a run: intents of the journal, bytes in the staging directory.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use futures::StreamExt;
 use staithe_store::MultipartUpload;
 
 use crate::api::{DrainReport, Ino, Kind};
+use crate::cache::is_map;
 use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
@@ -15,7 +17,7 @@ use crate::inode::{Inode, Link, Remote, State};
 use crate::intent::{Intent, StoreIntent};
 use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
-use crate::state_dir::{StateDir, has_bytes};
+use crate::state_dir::may_be_lost;
 use crate::tries::{Tries, changes_of};
 use crate::upload::blocking;
 
@@ -51,7 +53,8 @@ impl Filesystem {
                 }
             }
         }
-        set_aside_orphans(&self.state_dir, &kept)
+        let (staging, aside) = (self.state_dir.staging(), self.state_dir.lost_and_found());
+        blocking(move || set_aside_orphans(&staging, &aside, &kept)).await
     }
 
     async fn finish(&self, intent: Intent) -> Result<()> {
@@ -220,26 +223,31 @@ impl Filesystem {
 }
 
 /// Moves the staging files that no intent speaks of to `lost+found`: bytes of files that were being written.
-/// Empty ones are removed.
-fn set_aside_orphans(state_dir: &StateDir, kept: &HashSet<String>) -> Result<()> {
-    let (staging, aside) = (state_dir.staging(), state_dir.lost_and_found());
-    let mut moved = 0;
+/// Empty ones are removed, and those that are what the store had.
+fn set_aside_orphans(staging: &Path, aside: &Path, kept: &HashSet<String>) -> Result<()> {
+    let (mut moved, mut maps) = (0, Vec::new());
     let failed = |error| FsError::local("sorting out the staging directory", error);
-    for entry in std::fs::read_dir(&staging).map_err(failed)? {
+    for entry in std::fs::read_dir(staging).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         if name.to_str().is_some_and(|n| kept.contains(n)) {
             continue;
         }
-        let metadata = entry.metadata().map_err(failed)?;
-        if !has_bytes(&metadata) {
-            std::fs::remove_file(entry.path()).map_err(failed)?;
+        if is_map(&path) {
+            maps.push(path);
             continue;
         }
-        std::fs::create_dir_all(&aside).map_err(failed)?;
-        std::fs::rename(entry.path(), aside.join(&name)).map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        if !may_be_lost(&path, &metadata) {
+            std::fs::remove_file(path).map_err(failed)?;
+            continue;
+        }
+        std::fs::create_dir_all(aside).map_err(failed)?;
+        std::fs::rename(path, aside.join(&name)).map_err(failed)?;
         moved += 1;
     }
+    // Not before what they speak of was looked at.
+    maps.iter().try_for_each(std::fs::remove_file).map_err(failed)?;
     if moved > 0 {
         let dir = aside.display();
         tracing::warn!(files = moved, %dir, "bytes of files that were being written at a crash, and were not stored, were set aside");

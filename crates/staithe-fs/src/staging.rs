@@ -20,11 +20,12 @@
 //! All calls block on the local disk only.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rangemap::RangeSet;
 
+use crate::cache::map_beside;
 use crate::disk_file::DiskFile;
 use crate::sums::Sums;
 use crate::{FsError, FsErrorKind, Result};
@@ -48,6 +49,9 @@ pub(crate) struct Staged {
     since: Option<Since>,
     /// Others may write to the file too, through a memory map: what was in it when that was last taken in.
     shared: Option<Sums>,
+    /// The map that came along from the disk cache: as long as it is there and nothing in the file is changed, a start
+    /// after a crash knows that nothing is lost.
+    map: Option<PathBuf>,
 }
 
 /// What a later start must know to go on with a staged file.
@@ -104,10 +108,11 @@ impl Staged {
             generation: 0,
             since: None,
             shared: None,
+            map: None,
         })
     }
 
-    /// A file that is there, and holds all `base_size` bytes of its base.
+    /// A file that was taken out of the disk cache, and holds all `base_size` bytes of its base.
     ///
     /// # Errors
     /// The local disk's.
@@ -126,6 +131,7 @@ impl Staged {
             generation: 0,
             since: None,
             shared: None,
+            map: Some(map_beside(&dir.join(name))),
         })
     }
 
@@ -173,6 +179,7 @@ impl Staged {
             generation: 0,
             since: None,
             shared: None,
+            map: None,
         };
         remove(&mut staged.dirty, size..u64::MAX);
         staged.present = staged.dirty.clone();
@@ -224,6 +231,7 @@ impl Staged {
             self.changed(self.size..size);
             return Ok(());
         }
+        self.map.take().iter().for_each(|map| remove_map(map));
         self.size = size;
         self.base_limit = self.base_limit.min(size);
         remove(&mut self.present, size..u64::MAX);
@@ -292,6 +300,8 @@ impl Staged {
 
     /// Notes a change of `range`, which may reach past the end: then the file has grown.
     fn changed(&mut self, range: Range<u64>) {
+        // It may come to look like what the store had, and will not be that.
+        self.map.take().iter().for_each(|map| remove_map(map));
         self.size = self.size.max(range.end);
         insert(&mut self.dirty, range.clone());
         if let Some(since) = &mut self.since {
@@ -416,7 +426,19 @@ impl Staged {
     /// # Errors
     /// The local disk's.
     pub(crate) fn remove(&self) -> Result<()> {
-        self.disk.remove()
+        self.disk.remove()?;
+        self.map.iter().for_each(|map| remove_map(map));
+        Ok(())
+    }
+}
+
+/// Removes the map of a file, if it is there.
+fn remove_map(map: &Path) {
+    match std::fs::remove_file(map) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(map = %map.display(), %error, "not removed");
+        }
+        _ => {}
     }
 }
 

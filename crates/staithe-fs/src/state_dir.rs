@@ -4,7 +4,7 @@
 //! lock       held while a process uses the directory; says which
 //! format     the number of the layout
 //! volume     whose unfinished files these are
-//! staging/   bytes that are not in the store yet
+//! staging/   bytes that are not in the store yet; beside a file that came from the disk cache its map, until it changes
 //! journal/   what a later start has to finish
 //! ```
 
@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::cache::{is_map, is_untouched};
 use crate::owned_dir::{OwnedDir, Place, failed, write_whole};
 use crate::{FsError, FsErrorKind, Result};
 
@@ -69,7 +70,8 @@ impl StateDir {
 
     fn has_staged_bytes(&self) -> io::Result<bool> {
         for entry in std::fs::read_dir(self.staging())? {
-            if has_bytes(&entry?.metadata()?) {
+            let entry = entry?;
+            if may_be_lost(&entry.path(), &entry.metadata()?) {
                 return Ok(true);
             }
         }
@@ -114,9 +116,10 @@ impl StateDir {
     }
 }
 
-/// Whether a staging file holds anything; a hole is nothing.
-pub(crate) fn has_bytes(file: &Metadata) -> bool {
-    file.blocks() > 0
+/// Whether a staging file holds anything that the store may not have; a hole is nothing. Reads a file that came from the
+/// disk cache.
+pub(crate) fn may_be_lost(path: &Path, file: &Metadata) -> bool {
+    file.blocks() > 0 && !is_map(path) && !is_untouched(path)
 }
 
 #[cfg(test)]

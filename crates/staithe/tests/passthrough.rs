@@ -6,13 +6,14 @@
 mod real;
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, sh, start};
-use rustix::process::Signal;
-use staithe_testkit::{MountedDaemon, Operation, S3Server, Versioning, wait_until};
+use real::{BUCKET, Bucket, at, daemon, noise, sh, spawn, start};
+use staithe_testkit::{DaemonOptions, MountedDaemon, Operation, S3Server, Versioning, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const LEN: usize = 3 << 20;
@@ -20,7 +21,13 @@ const LEN: usize = 3 << 20;
 struct Bench {
     server: S3Server,
     mount: MountedDaemon,
-    _disk: tempfile::TempDir,
+    disk: tempfile::TempDir,
+}
+
+/// State and cache are on one disk, as they must be for files that can be written to.
+fn options(server: &S3Server, disk: &Path) -> DaemonOptions {
+    let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).state_dir(disk.join("state"));
+    options.arg("--cache-dir").arg(disk.join("cache")).args(["--cache-size", "16MiB"])
 }
 
 impl Bench {
@@ -28,13 +35,10 @@ impl Bench {
     fn new() -> (Self, PathBuf, Vec<u8>) {
         let server = S3Server::start_blocking().unwrap();
         assert!(server.create_bucket(BUCKET, Versioning::Off));
-        // State and cache are on one disk, as they must be for files that can be written to.
         let disk = tempfile::tempdir().unwrap();
         fs::create_dir(disk.path().join("state")).unwrap();
-        let options =
-            daemon(&format!("s3://{BUCKET}")).env(server.env()).state_dir(disk.path().join("state"));
-        let mount = start(options.arg("--cache-dir").arg(disk.path().join("cache")));
-        let bench = Self { server, mount, _disk: disk };
+        let mount = start(options(&server, disk.path()));
+        let bench = Self { server, mount, disk };
         let (path, bytes) = (at(&bench.mount, "file"), noise(1, LEN));
         bench.bucket().put("file", bytes.clone());
         assert!(wait_until(SOON, || {
@@ -43,6 +47,20 @@ impl Bench {
         }));
         bench.wait_for_closed();
         (bench, path, bytes)
+    }
+
+    /// Kills the daemon, and starts another one with what it has left.
+    fn crash(&mut self) {
+        self.mount.kill9().unwrap();
+        self.mount = start(options(&self.server, self.disk.path()));
+    }
+
+    /// Files below a directory of the disk.
+    fn files(&self, below: &str) -> Vec<PathBuf> {
+        let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let (directories, files): (Vec<_>, Vec<_>) =
+            list(&self.disk.path().join(below)).partition(|p| p.is_dir());
+        files.into_iter().chain(directories.iter().flat_map(|dir| list(dir))).collect()
     }
 
     /// The kernel tells the daemon of a close after it has returned.
@@ -57,24 +75,8 @@ impl Bench {
         Bucket::of(&self.server)
     }
 
-    /// Whether the kernel reads an open file by itself: a daemon that is stopped cannot.
     fn is_passed(&self, file: &File) -> bool {
-        use std::sync::mpsc;
-        let pid = rustix::process::Pid::from_raw(self.mount.pid().cast_signed()).unwrap();
-        // What the kernel has of it already says nothing.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-        let file = file.try_clone().unwrap();
-        let (tell, told) = mpsc::channel();
-        rustix::process::kill_process(pid, Signal::STOP).unwrap();
-        let reader = std::thread::spawn(move || {
-            let mut piece = vec![0; 4096];
-            file.read_exact_at(&mut piece, LEN as u64 / 2).unwrap();
-            let _ = tell.send(());
-        });
-        let by_itself = told.recv_timeout(Duration::from_millis(500)).is_ok();
-        rustix::process::kill_process(pid, Signal::CONT).unwrap();
-        reader.join().unwrap();
-        by_itself
+        real::is_passed(&self.mount, file)
     }
 }
 
@@ -241,6 +243,133 @@ fn a_file_that_somebody_reads_through_us_is_not_passed() {
     assert!(content(&reader) == bytes && content(&writer) == bytes);
     drop((reader, writer));
     assert!(wait_until(SOON, || bench.is_passed(&File::open(&path).unwrap())));
+}
+
+/// Maps `file` shared, closes it if it only reads, and then does what each line says: `read FILE`, a copy of the memory,
+/// or `write TEXT`, at 1,000.
+const MAP: &str = r"
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+writes = sys.argv[1] == 'rw'
+fd = os.open('file', os.O_RDWR if writes else os.O_RDONLY)
+at = libc.mmap(None, 3 << 20, 3 if writes else 1, 1, fd, 0)
+if not writes:
+    os.close(fd)
+print('mapped', flush=True)
+for line in sys.stdin:
+    what, argument = line.split()
+    if what == 'read':
+        open(argument, 'wb').write(ctypes.string_at(at, 3 << 20))
+    else:
+        ctypes.memmove(at + 1000, argument.encode(), len(argument))
+    print('done', flush=True)
+";
+
+/// A program that has `file` mapped. Ends when it is dropped.
+struct Mapped(Child);
+
+impl Mapped {
+    fn new(bench: &Bench, mode: &str) -> Self {
+        let mut python = Command::new("python3");
+        python.args(["-c", MAP, mode]).current_dir(bench.mount.path());
+        let mut mapped = Self(spawn(python.stdin(Stdio::piped()).stdout(Stdio::piped())));
+        mapped.hear("mapped");
+        mapped
+    }
+
+    fn hear(&mut self, word: &str) {
+        let mut line = String::new();
+        // One line at a time is said: none is lost with the buffer.
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), word);
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+        self.hear("done");
+    }
+
+    /// What is in the memory.
+    fn bytes(&mut self, bench: &Bench) -> Vec<u8> {
+        let copy = bench.disk.path().join("copy");
+        self.say(&format!("read {}", copy.display()));
+        fs::read(copy).unwrap()
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_memory_map_keeps_its_version_without_its_descriptor_and_without_the_cache() {
+    let (mut bench, path, bytes) = Bench::new();
+    assert!(bench.is_passed(&File::open(&path).unwrap()));
+    let old = bench
+        .files("cache/objects")
+        .into_iter()
+        .find(|f| f.extension().is_some_and(|e| e == "data"))
+        .unwrap();
+    let mut mapped = Mapped::new(&bench, "r");
+    bench.wait_for_closed();
+    let newer = noise(2, LEN);
+    bench.bucket().put("file", newer.clone());
+    assert!(wait_until(SOON, || fs::read(&path).is_ok_and(|now| now == newer)));
+    let others = (0..16).map(|n| format!("other{n}"));
+    others.clone().for_each(|name| bench.bucket().put(&name, noise(3, LEN)));
+    assert!(wait_until(SOON, || {
+        others.clone().for_each(|name| assert!(fs::read(at(&bench.mount, &name)).unwrap() == noise(3, LEN)));
+        !old.exists()
+    }));
+    assert!(mapped.bytes(&bench) == bytes);
+    assert!(content(&File::open(&path).unwrap()) == newer);
+    // Written to here, it is the new version that changes.
+    fs::write(&path, "ours").unwrap();
+    assert!(mapped.bytes(&bench) == bytes);
+    drop(mapped);
+    assert_eq!(bench.mount.terminate().unwrap(), 0, "{}", bench.mount.stderr());
+}
+
+#[test]
+fn a_crash_sets_nothing_aside_of_a_file_that_was_only_open_for_writing() {
+    let (mut bench, path, bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    let writer = File::options().read(true).write(true).open(&path).unwrap();
+    let mut mapped = Mapped::new(&bench, "rw");
+    assert!(content(&writer) == bytes && mapped.bytes(&bench) == bytes);
+    assert_eq!(bench.files("state/staging").len(), 2, "the file, and its map");
+    bench.crash();
+    drop((reader, writer, mapped));
+    assert!(bench.files("state/lost+found").is_empty(), "{}", bench.mount.stderr());
+    assert!(bench.files("state/staging").is_empty());
+    assert!(fs::read(at(&bench.mount, "file")).unwrap() == bytes);
+}
+
+#[test]
+fn a_crash_sets_aside_what_was_written_by_a_call_or_through_a_memory_map() {
+    for by_map in [false, true] {
+        let (mut bench, path, mut bytes) = Bench::new();
+        let reader = File::open(&path).unwrap();
+        let mut mapped = Mapped::new(&bench, "rw");
+        let writer = File::options().read(true).write(true).open(&path).unwrap();
+        if by_map {
+            mapped.say("write changed");
+        } else {
+            writer.write_all_at(b"changed", 1000).unwrap();
+        }
+        bytes[1000..1007].copy_from_slice(b"changed");
+        assert!(content(&reader) == bytes);
+        bench.crash();
+        drop((reader, writer, mapped));
+        let [lost] = &bench.files("state/lost+found")[..] else { panic!("{}", bench.mount.stderr()) };
+        assert!(fs::read(lost).unwrap() == bytes);
+        assert!(bench.files("state/staging").is_empty());
+    }
 }
 
 #[test]

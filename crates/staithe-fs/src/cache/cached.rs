@@ -7,7 +7,7 @@
 //!    been changed since, as far as its length and modification time tell.
 //! 3. One that was given up or removed is never written to or read again by the cache.
 
-use std::fs::File;
+use std::fs::{File, rename};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -22,6 +22,7 @@ use super::DiskCache;
 use super::blocks::{Blocks, Standing, sum};
 use super::files::{Files, Paths};
 use super::identity::{Identity, Name};
+use super::untouched::map_beside;
 use crate::disk_file::Stamp;
 
 /// How much is read at once to check it, in bytes.
@@ -321,20 +322,29 @@ impl CachedFile {
         }
     }
 
-    /// Moves the bytes out of the cache, to `target`. Who has the file open goes on using it; for the cache it is gone.
+    /// Moves the bytes out of the cache, to `target`, and [its map](map_beside) beside it. Who has the file open goes on
+    /// using it; for the cache it is gone.
     ///
     /// # Errors
     /// The disk's (another file system, say); then it is gone all the same, and nothing is at `target`.
     pub(crate) fn give_up(&self, target: &Path) -> io::Result<()> {
         let _writing = self.writing.lock();
         self.inner.lock().is_gone = true;
-        if let Some(cache) = self.cache.upgrade() {
-            cache.forget(self.name);
+        let cache = self.cache.upgrade();
+        if let Some(cache) = &cache {
+            // Until it has left, nobody makes a file of this name, which could be moved in its place.
+            cache.index.lock().leave(self.name);
         }
-        let moved =
-            std::fs::remove_file(&self.paths.map).and_then(|()| std::fs::rename(&self.paths.data, target));
-        if moved.is_err() {
-            self.paths.remove()?;
+        let moved = rename(&self.paths.data, target);
+        let rest = match moved {
+            Ok(()) => rename(&self.paths.map, map_beside(target)),
+            Err(_) => self.paths.remove(),
+        };
+        if let Err(error) = rest {
+            tracing::debug!(file = %self.paths.map.display(), %error, "left behind by a file that was given up");
+        }
+        if let Some(cache) = &cache {
+            cache.index.lock().left(self.name);
         }
         moved
     }

@@ -49,6 +49,20 @@ impl Identity {
         header.resize(header.len().next_multiple_of(super::blocks::RECORD), b'\n');
         header
     }
+
+    /// What a whole map file is about, and its records; `None` if it is none of this layout.
+    pub(super) fn read(map: &[u8]) -> Option<(Self, &[u8])> {
+        let fields = map.strip_prefix(MAGIC.as_bytes())?.split(|byte| *byte == b'\n').next()?;
+        let fields: serde_json::Value = serde_json::from_slice(fields).ok()?;
+        let identity = Self {
+            volume: fields["volume"].as_str()?.into(),
+            key: Key::new(fields["key"].as_str()?).ok()?,
+            etag: ETag::new(fields["etag"].as_str()?),
+            size: fields["size"].as_u64()?,
+        };
+        let records = map.strip_prefix(&identity.header()[..])?;
+        Some((identity, records))
+    }
 }
 
 impl Name {
@@ -106,6 +120,17 @@ mod tests {
         assert_eq!(Name::parse(&base.name().to_string()), Some(base.name()));
         assert!(base.name().to_string().starts_with(&base.name().directory()));
         assert_eq!(base.header().len() % 8, 0);
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_is_written() {
+        for key in ["k", "a \n\"key\"/é", "kk"] {
+            let identity = identity("s3://b", key, "\"e\"", 5);
+            let map = [&identity.header()[..], b"records"].concat();
+            assert_eq!(Identity::read(&map), Some((identity, &b"records"[..])));
+            assert_eq!(Identity::read(&map[1..]), None);
+            assert_eq!(Identity::read(&map[..map.len() - 8]), None);
+        }
     }
 
     #[test]

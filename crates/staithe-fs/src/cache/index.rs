@@ -174,14 +174,19 @@ impl Index {
             return None;
         }
         for name in &victims {
-            self.remove(*name);
-            self.leaving.insert(*name);
+            self.leave(*name);
         }
         Some(victims)
     }
 
+    /// Takes a file out that is still on the disk: it is not opened until it has [left](Self::left).
+    pub(super) fn leave(&mut self, name: Name) {
+        self.remove(name);
+        self.leaving.insert(name);
+    }
+
     /// Takes a file out.
-    pub(super) fn remove(&mut self, name: Name) {
+    fn remove(&mut self, name: Name) {
         if let Some(slot) = self.slots.remove(&name) {
             self.by_use.remove(&slot.turn);
             self.used -= slot.bytes;
@@ -195,7 +200,7 @@ impl Index {
         }
     }
 
-    /// A victim is off the disk.
+    /// One that was leaving is off the disk.
     pub(super) fn left(&mut self, name: Name) {
         self.leaving.remove(&name);
     }

@@ -8,7 +8,7 @@
 //! takes two of them.
 //!
 //! `identity` says whose bytes a file holds, `blocks` and `index` are the bookkeeping, `files` and `survey` the disk,
-//! `cached` one version, `filler` the way in.
+//! `cached` one version, `filler` the way in, `untouched` the way out.
 
 mod blocks;
 mod cached;
@@ -17,6 +17,7 @@ mod filler;
 mod identity;
 mod index;
 mod survey;
+mod untouched;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ use crate::owned_dir::OwnedDir;
 
 pub(crate) use self::cached::{CachedFile, Whole};
 pub(crate) use self::identity::Identity;
+pub(crate) use self::untouched::{is_map, is_untouched, map_beside};
 
 /// Disk blocks that a few bytes more may take beside their own: of the map, of the directory, and of what the disk
 /// itself must note. What was not taken is given back once that is known.
@@ -205,10 +207,6 @@ impl DiskCache {
 
     fn trust(&self, name: Name, stamp: Stamp) {
         self.index.lock().trust(name, stamp);
-    }
-
-    fn forget(&self, name: Name) {
-        self.index.lock().remove(name);
     }
 
     fn forget_empty(&self, name: Name) {

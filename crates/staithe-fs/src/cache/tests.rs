@@ -136,6 +136,26 @@ async fn one_that_is_given_up_moves_and_is_gone() {
 }
 
 #[tokio::test]
+async fn one_that_is_given_up_is_known_by_its_map_until_it_changes() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, 1 << 30);
+    for cut in [None, Some(3 * BLOCK + 6), Some(3 * BLOCK), Some(0)] {
+        let file = put(&cache, "k", &bytes(3 * BLOCK as usize + 5, 7)).await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("file");
+        file.give_up(&target).unwrap();
+        assert!(is_untouched(&target) && is_map(&map_beside(&target)));
+        let file = std::fs::File::options().write(true).open(&target).unwrap();
+        match cut {
+            Some(len) => file.set_len(len).unwrap(),
+            None => file.write_all_at(&[0], BLOCK + 1000).unwrap(),
+        }
+        assert!(!is_untouched(&target), "{cut:?}");
+    }
+}
+
+#[tokio::test]
 async fn small_objects_take_no_more_of_the_disk_than_they_may() {
     let dir = tempfile::tempdir().unwrap();
     for most in [4 << 20, 2 << 20] {

@@ -6,13 +6,15 @@
 mod bucket;
 mod command;
 
-use std::fs::File;
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse};
+use rustix::process::Signal;
+use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse, wait_until};
 
 pub(crate) use bucket::Bucket;
 pub(crate) use command::{record, refusal, staithe, text};
@@ -117,6 +119,37 @@ pub(crate) fn noise(seed: u32, len: usize) -> Vec<u8> {
 /// A path below a mount.
 pub(crate) fn at(mount: &MountedDaemon, path: &str) -> PathBuf {
     mount.path().join(path)
+}
+
+/// Whether the kernel reads an open file by itself: a daemon that is stopped cannot.
+pub(crate) fn is_passed(mount: &MountedDaemon, file: &File) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    use std::sync::mpsc;
+    let pid = rustix::process::Pid::from_raw(mount.pid().cast_signed()).unwrap();
+    // What the kernel has of it already says nothing.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    let (file, len) = (file.try_clone().unwrap(), file.metadata().unwrap().len());
+    let (tell, told) = mpsc::channel();
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+    // Until all of its threads have met that, one may answer.
+    assert!(wait_until(Duration::from_secs(30), || has_stopped(mount.pid())));
+    let reader = std::thread::spawn(move || {
+        let mut piece = vec![0; 4096];
+        file.read_exact_at(&mut piece, len / 2).unwrap();
+        let _ = tell.send(());
+    });
+    let by_itself = told.recv_timeout(Duration::from_millis(500)).is_ok();
+    rustix::process::kill_process(pid, Signal::CONT).unwrap();
+    reader.join().unwrap();
+    by_itself
+}
+
+fn has_stopped(pid: u32) -> bool {
+    let is_stopped = |task: DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(is_stopped)
 }
 
 /// close(2), with its answer.
