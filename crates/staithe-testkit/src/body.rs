@@ -57,14 +57,39 @@ pub(crate) struct AnswerBody {
 }
 
 /// Where the body ends too early.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cut {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Cut {
+    #[default]
     Never,
-    /// After so many bytes.
+    /// After so many bytes the connection is closed.
     At(u64),
     /// What may be sent was handed on; it is flushed before the connection is closed.
     Flushing,
     Now,
+    /// After so many bytes nothing comes any more.
+    StallAt(u64),
+    Stalled,
+}
+
+impl Cut {
+    /// The connection is closed after so many bytes.
+    pub(crate) fn closing(after: u64) -> Self {
+        if after == 0 { Self::Flushing } else { Self::At(after) }
+    }
+
+    /// Nothing comes after so many bytes, and the connection stays open.
+    pub(crate) fn stalling(after: u64) -> Self {
+        if after == 0 { Self::Stalled } else { Self::StallAt(after) }
+    }
+
+    /// How many bytes are sent, and what happens then.
+    fn next(self) -> Option<(u64, Self)> {
+        match self {
+            Self::At(end) => Some((end, Self::Flushing)),
+            Self::StallAt(end) => Some((end, Self::Stalled)),
+            _ => None,
+        }
+    }
 }
 
 impl AnswerBody {
@@ -72,22 +97,17 @@ impl AnswerBody {
         Self { inner, entry, place: 0, cut: Cut::Never, corrupt_at: None }
     }
 
-    pub(crate) fn with_faults(mut self, cut_after: Option<u64>, corrupt_at: Option<u64>) -> Self {
-        self.cut = match cut_after {
-            None => Cut::Never,
-            Some(0) => Cut::Flushing,
-            Some(n) => Cut::At(n),
-        };
-        self.corrupt_at = corrupt_at;
+    pub(crate) fn with_faults(mut self, cut: Cut, corrupt_at: Option<u64>) -> Self {
+        (self.cut, self.corrupt_at) = (cut, corrupt_at);
         self
     }
 
     fn pass(&mut self, mut data: Bytes) -> Bytes {
-        if let Cut::At(end) = self.cut {
+        if let Some((end, then)) = self.cut.next() {
             let left = end - self.place;
             if data.len() as u64 >= left {
                 data.truncate(left as usize);
-                self.cut = Cut::Flushing;
+                self.cut = then;
             }
         }
         if let Some(offset) = self.corrupt_at.and_then(|at| at.checked_sub(self.place))
@@ -122,7 +142,9 @@ impl Body for AnswerBody {
                 let end = io::Error::new(io::ErrorKind::UnexpectedEof, "a fault cuts this body");
                 return Poll::Ready(Some(Err(end)));
             }
-            Cut::Never | Cut::At(_) => {}
+            // Nobody wakes it: the exchange ends when the client goes away.
+            Cut::Stalled => return Poll::Pending,
+            Cut::Never | Cut::At(_) | Cut::StallAt(_) => {}
         }
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,

@@ -108,6 +108,6 @@ fn finish(response: Response<s3s::Body>, entry: Arc<Entry>, plan: &Plan) -> Resp
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(header::CONTENT_TYPE);
     }
-    let body = |inner| AnswerBody::new(inner, entry).with_faults(plan.cut_after, plan.corrupt_at);
+    let body = |inner| AnswerBody::new(inner, entry).with_faults(plan.cut, plan.corrupt_at);
     response.map(body)
 }

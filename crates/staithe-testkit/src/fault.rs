@@ -5,6 +5,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::Hold;
+use crate::body::Cut;
 use crate::matcher::{Matcher, When};
 use crate::operation::Target;
 
@@ -32,6 +33,11 @@ pub enum Fault {
     BlackHole,
     /// Promises the whole body, sends its first bytes, and closes the connection.
     CutBody {
+        /// How many bytes are sent.
+        after: u64,
+    },
+    /// Promises the whole body, sends its first bytes, and then nothing more; the connection stays open.
+    StallBody {
         /// How many bytes are sent.
         after: u64,
     },
@@ -192,7 +198,7 @@ pub(crate) struct Plan {
     pub(crate) reset_before: bool,
     pub(crate) reset_after: bool,
     pub(crate) black_hole: bool,
-    pub(crate) cut_after: Option<u64>,
+    pub(crate) cut: Cut,
     pub(crate) corrupt_at: Option<u64>,
 }
 
@@ -208,7 +214,8 @@ impl Plan {
             Fault::ResetBefore => self.reset_before = true,
             Fault::ResetAfter => self.reset_after = true,
             Fault::BlackHole => self.black_hole = true,
-            Fault::CutBody { after } => self.cut_after = Some(*after),
+            Fault::CutBody { after } => self.cut = Cut::closing(*after),
+            Fault::StallBody { after } => self.cut = Cut::stalling(*after),
             Fault::CorruptByte { at } => self.corrupt_at = Some(*at),
         }
     }

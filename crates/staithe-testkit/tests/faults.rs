@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use staithe_testkit::{Fault, Operation, Standing, When};
+use staithe_testkit::{Fault, Operation, Standing, When, wait_until};
 use support::{Connection, get, open_server, put, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,6 +81,23 @@ fn a_cut_body_promises_more_than_it_sends() {
         assert_eq!(answer.header("content-length"), body.len().to_string());
         assert!(answer.is_short);
         assert_eq!(answer.body, body[..after]);
+        server.faults().clear();
+    }
+}
+
+#[test]
+fn a_stalled_body_sends_its_beginning_and_keeps_the_connection() {
+    let server = open_server();
+    let body = pattern(1 << 20);
+    put(&server, "/b/k", &body).unwrap();
+    for after in [0, 1, 100_000] {
+        server.faults().inject(When::operation(Operation::GetObject).once(), Fault::StallBody { after });
+        let mut connection = Connection::open(&server).unwrap();
+        connection.give_up_after(Duration::from_millis(200)).unwrap();
+        let error = connection.send("GET /b/k", &[], b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(wait_until(PATIENCE, || server.requests().records().last().unwrap().bytes_out == after));
+        assert!(get(&server, "/b/k").unwrap().body == body);
         server.faults().clear();
     }
 }
