@@ -4,14 +4,15 @@
 mod real;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use real::{BUCKET, daemon, start};
-use staithe_testkit::{MountedDaemon, S3Server, Versioning};
+use real::{BUCKET, Bucket, daemon, is_passed, noise, start};
+use staithe_testkit::{MountedDaemon, S3Server, Versioning, wait_until};
 
 /// How many cases of pjdfstest pass. It can only rise.
 const PASSES: usize = 183;
@@ -22,27 +23,42 @@ const EITHER: &str = "either";
 /// Longer than any run here takes, in seconds.
 const DEADLINE: &str = "300";
 
+/// Longer than it takes until a file is read by the kernel itself.
+const SOON: Duration = Duration::from_secs(30);
+
 /// The seeds that every run of fsx begins with; one that found something is added.
 const SEEDS: [u64; 2] = [1, 20_240_229];
 
-/// What a store is mounted from: it must live as long as the mount.
+/// What a store is mounted from, and where its cache is: they must live as long as the mount.
 struct Mounted {
     mount: MountedDaemon,
-    _server: Option<S3Server>,
+    server: Option<S3Server>,
     _directory: Option<tempfile::TempDir>,
 }
 
 fn on_a_directory() -> Mounted {
     let directory = tempfile::tempdir().unwrap();
     let mount = start(daemon(&format!("file://{}", directory.path().display())).arg("--allow-other"));
-    Mounted { mount, _server: None, _directory: Some(directory) }
+    Mounted { mount, server: None, _directory: Some(directory) }
 }
 
 fn on_s3() -> Mounted {
     let server = S3Server::start_blocking().unwrap();
     assert!(server.create_bucket(BUCKET, Versioning::Off));
     let mount = start(daemon(&format!("s3://{BUCKET}")).env(server.env()).arg("--allow-other"));
-    Mounted { mount, _server: Some(server), _directory: None }
+    Mounted { mount, server: Some(server), _directory: None }
+}
+
+/// With a disk cache, beside the state so that files can move from the one to the other.
+fn on_s3_with_a_cache() -> Mounted {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    let disk = tempfile::tempdir().unwrap();
+    let (state, cache) = (disk.path().join("state"), disk.path().join("cache"));
+    fs::create_dir(&state).unwrap();
+    let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).arg("--allow-other").state_dir(state);
+    let mount = start(options.arg("--cache-dir").arg(cache));
+    Mounted { mount, server: Some(server), _directory: Some(disk) }
 }
 
 impl Mounted {
@@ -163,19 +179,48 @@ fn pjdfstest(mounted: Mounted) {
 
 /// Runs fsx with the fixed seeds and a new one.
 fn fsx(mounted: Mounted, config: &str, operations: u32) {
-    let new = RandomState::new().build_hasher().finish();
-    for seed in SEEDS.into_iter().chain([new]) {
-        let artifacts = tempfile::tempdir().unwrap();
+    for seed in seeds() {
         let file = mounted.mount.path().join(format!("file-{seed}"));
-        let mut command = tool("fsx");
-        command.arg("-f").arg(beside(config)).args(["-N", &operations.to_string(), "-S", &seed.to_string()]);
-        let output = command.arg("-P").arg(artifacts.path()).arg(&file).output().unwrap();
-        let stderr = mounted.mount.stderr();
-        let said = said(&output);
-        assert!(output.status.success(), "fsx -f {config} -N {operations} -S {seed}: {said}\n{stderr}");
+        fsx_on(&mounted.mount, &file, config, operations, seed);
         fs::remove_file(&file).unwrap();
     }
     mounted.end();
+}
+
+/// The same on files that the kernel reads by itself for somebody else, to whom all that fsx does must show.
+fn fsx_beside_a_reader(mounted: Mounted, config: &str, operations: u32) {
+    let bucket = Bucket::of(mounted.server.as_ref().unwrap());
+    for seed in seeds() {
+        let name = format!("file-{seed}");
+        let path = mounted.mount.path().join(&name);
+        bucket.put(&name, noise(1, 200_000));
+        let mut reader = None;
+        assert!(wait_until(SOON, || {
+            drop(reader.take());
+            assert!(fs::read(&path).unwrap() == noise(1, 200_000));
+            is_passed(&mounted.mount, reader.insert(File::open(&path).unwrap()))
+        }));
+        fsx_on(&mounted.mount, &path, config, operations, seed);
+        let mut bytes = Vec::new();
+        reader.unwrap().read_to_end(&mut bytes).unwrap();
+        assert!(bytes == fs::read(&path).unwrap(), "the reader sees something else after fsx -S {seed}");
+        assert!(bytes == bucket.get(&name).unwrap(), "the store has something else after fsx -S {seed}");
+        fs::remove_file(&path).unwrap();
+    }
+    mounted.end();
+}
+
+fn seeds() -> impl Iterator<Item = u64> {
+    SEEDS.into_iter().chain([RandomState::new().build_hasher().finish()])
+}
+
+fn fsx_on(mount: &MountedDaemon, file: &Path, config: &str, operations: u32, seed: u64) {
+    let artifacts = tempfile::tempdir().unwrap();
+    let mut command = tool("fsx");
+    command.arg("-f").arg(beside(config)).args(["-N", &operations.to_string(), "-S", &seed.to_string()]);
+    let output = command.arg("-P").arg(artifacts.path()).arg(file).output().unwrap();
+    let (said, stderr) = (said(&output), mount.stderr());
+    assert!(output.status.success(), "fsx -f {config} -N {operations} -S {seed}: {said}\n{stderr}");
 }
 
 #[test]
@@ -186,6 +231,26 @@ fn pjdfstest_on_a_directory() {
 #[test]
 fn pjdfstest_on_s3() {
     pjdfstest(on_s3());
+}
+
+#[test]
+fn pjdfstest_with_a_disk_cache() {
+    pjdfstest(on_s3_with_a_cache());
+}
+
+#[test]
+fn fsx_with_a_disk_cache() {
+    fsx(on_s3_with_a_cache(), "fsx.toml", 3_000);
+}
+
+#[test]
+fn fsx_beside_a_reader_by_passthrough() {
+    fsx_beside_a_reader(on_s3_with_a_cache(), "fsx.toml", 3_000);
+}
+
+#[test]
+fn fsx_of_several_parts_beside_a_reader_by_passthrough() {
+    fsx_beside_a_reader(on_s3_with_a_cache(), "fsx-large.toml", 100);
 }
 
 #[test]
