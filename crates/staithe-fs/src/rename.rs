@@ -226,17 +226,32 @@ impl Filesystem {
             self.keep_directory(&directory).await?;
         }
         let meta = source.state().meta.clone();
-        self.move_tree(&from_path, &to_path, &meta, target.is_some()).await?;
-        self.names.invalidate_tree(source.ino.0);
-        if let Some(target) = target {
-            self.nameless(target);
+        let moved = self.move_tree(&from_path, &to_path, &meta, target.is_some()).await;
+        if moved.is_ok() {
+            if let Some(target) = target {
+                self.nameless(target);
+            }
+            source.state().marker = crate::inode::Marker::Present;
+            self.relink(source, from, to);
         }
-        source.state().marker = crate::inode::Marker::Present;
-        self.relink(source, from, to);
+        for moved in std::iter::once(source).chain(target) {
+            self.forget_listings(moved.ino);
+        }
+        moved?;
         for inode in self.inodes.dirty() {
             self.keep_anew(&inode).await;
         }
         Ok(())
+    }
+
+    /// Outdates what was asked about a directory and those below it while their keys moved: it may show half of them.
+    fn forget_listings(&self, dir: Ino) {
+        let mut below = vec![dir];
+        while let Some(dir) = below.pop() {
+            self.names.forget_dir(dir.0);
+            let children = self.inodes.children(dir).into_iter();
+            below.extend(children.filter(|(_, child)| child.is_dir()).map(|(_, child)| child.ino));
+        }
     }
 
     /// The inode in memory at a path, if all of the path is in memory.

@@ -3,8 +3,8 @@
 
 mod world;
 
-use staithe_fs::{Allocate, FsErrorKind as K, Ino, Lookup, OpenMode, RenameMode, SetAttr, XattrMode};
-use staithe_store::decorators::{Fault, FaultAction, Operation as Op};
+use staithe_fs::{Allocate, FsErrorKind as K, Ino, Lookup, OpenMode, RenameMode, SetAttr, Ttl, XattrMode};
+use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op};
 use staithe_store::{ErrorKind, MemoryOptions, ObjectStore};
 use world::{READ, ROOT, WRITE, World, k, noise};
 
@@ -269,4 +269,25 @@ async fn a_truncated_open_file_reads_as_nothing() {
     assert_eq!(w.read(reader, 1000, 10).await.unwrap(), b"");
     w.close(writer).await.unwrap();
     assert_eq!(w.read(reader, 0, 10).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn a_listing_that_the_rename_of_a_directory_above_overtook_is_not_remembered() {
+    for after_the_store_answers in [false, true] {
+        let w = World::with(MemoryOptions::default(), |c| c.metadata_ttl = Ttl::Forever).await;
+        for name in ["a/d/1", "a/d/2", "a/e/1"] {
+            w.put(name, "x").await;
+        }
+        let dir = w.ino("a/d").await;
+        let gate = Gate::new();
+        let action = if after_the_store_answers { FaultAction::HoldAfter } else { FaultAction::HoldBefore };
+        w.faults.add(Fault::new(action(gate.clone())).on(Op::List).key(|key| key == "a/d/").times(1));
+        let change = async {
+            gate.arrived(1).await;
+            w.fs.rename(Ino::ROOT, "a", Ino::ROOT, "b", RenameMode::Replace).await.unwrap();
+            gate.open();
+        };
+        tokio::join!(w.entries(dir), change);
+        assert_eq!(w.entries(dir).await, ["1", "2"]);
+    }
 }

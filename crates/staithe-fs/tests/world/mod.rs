@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use staithe_fs::{Caller, Filesystem, FsConfig, HandleId, Ino, Lookup, OpenMode, Result};
+use staithe_fs::{Caller, Filesystem, FsConfig, HandleId, Ino, Kind, Lookup, OpenMode, Result};
 use staithe_store::decorators::{FaultHandle, Faulty, Operation, RequestLog};
 use staithe_store::{
     GetRequest, HeadRequest, Key, MemoryOptions, MemoryStore, NewObject, ObjectMeta, ObjectStore, Payload,
@@ -85,6 +85,32 @@ impl World {
         }
         self.fs.releasedir(dir);
         names
+    }
+
+    /// Names in a directory as a walker sees them: those of directories end in a slash.
+    pub async fn entries(&self, dir: Ino) -> Vec<String> {
+        let handle = self.fs.opendir(dir).await.unwrap();
+        let mut names = Vec::new();
+        let mut offset = 0;
+        loop {
+            let items = self.fs.readdir(handle, offset, 100).await.unwrap();
+            let Some(last) = items.last() else { break };
+            offset = last.next;
+            for item in items.into_iter().filter(|item| item.name != "." && item.name != "..") {
+                let is_dir = item.kind == Some(Kind::Directory);
+                names.push(if is_dir { format!("{}/", item.name) } else { item.name });
+            }
+        }
+        self.fs.releasedir(handle);
+        names
+    }
+
+    /// The inode of a name in a directory.
+    pub async fn child(&self, dir: Ino, name: &str) -> Ino {
+        match self.fs.lookup(dir, name).await.unwrap() {
+            Lookup::Found(entry) => entry.attr.ino,
+            Lookup::Absent { .. } => panic!("{name} is not there"),
+        }
     }
 
     /// Creates a file, writes and closes it.
