@@ -374,6 +374,7 @@ impl Filesystem {
             match self.store_beside(inode, &beside).await {
                 Ok(generation) => {
                     if self.give_up_name(inode, Some(generation)).is_some() {
+                        self.outdate_flat(link.parent);
                         self.names.forget(link.parent.0, &name);
                         break format!("{beside:?}");
                     }

@@ -7,10 +7,12 @@ mod shown;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use staithe_dentry::{Listing, Lookup as Cached};
-use staithe_store::{ListPage, ListRequest, PageToken};
+use staithe_dentry::{Listing, Lookup as Cached, Token};
+use staithe_store::{ListPage, ListRequest, PageToken, StoreError};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{DirItem, Entry, HandleId, Ino, Kind};
+use crate::config::Ttl;
 use crate::error::Result;
 use crate::filesystem::Filesystem;
 use crate::handles::DirHandle;
@@ -23,6 +25,8 @@ use shown::Shown;
 
 /// Offsets 0 and 1 are `.` and `..`.
 const DOTS: u64 = 2;
+/// So near the end of what was listed, the next page is asked for.
+const ASK_WITHIN: usize = 500;
 
 /// Where a reader stands in the listing of a directory.
 #[derive(Default)]
@@ -31,9 +35,23 @@ pub(crate) enum Progress {
     #[default]
     Start,
     /// More pages follow.
-    More(PageToken, Option<Listing<Dent>>),
+    More(Following, Option<Listing<Dent>>),
     /// There are no more pages.
     Done,
+}
+
+/// The page after the last one that was read.
+pub(crate) struct Following {
+    token: PageToken,
+    ahead: Option<PageAhead>,
+}
+
+/// A page that was asked for while the one before it is read; not, once this is dropped.
+struct PageAhead {
+    prefix: String,
+    asked: Instant,
+    since: Token,
+    answer: AbortOnDropHandle<Result<ListPage, StoreError>>,
 }
 
 /// A page of a directory's listing.
@@ -72,7 +90,8 @@ impl Filesystem {
     }
 
     /// Up to `max` entries from `offset`: 0, or the `next` of an earlier entry of this stream. Offset 0 lists
-    /// afresh. Empty at the end. One LIST per thousand entries, none if the directory is remembered whole.
+    /// afresh. Empty at the end. One LIST per thousand entries, none if the directory is remembered whole, or comes
+    /// out of a listing of the tree that is being walked; the next page is asked for while one is read.
     ///
     /// # Errors
     /// `BadHandle`, `Stale`, the store's errors.
@@ -106,6 +125,9 @@ impl Filesystem {
             }
         }
         stream.shown.pass(at - DOTS);
+        if stream.shown.left(at - DOTS) <= ASK_WITHIN {
+            self.ask_ahead(&handle.inode, &mut stream.progress);
+        }
         Ok(items)
     }
 
@@ -181,33 +203,33 @@ impl Filesystem {
     /// The next page of a directory's listing; all of it at once if it is remembered whole. `None` at the end. What
     /// is not stored yet is not in it. After an error, or when the future was dropped, the next one is the first.
     pub(crate) async fn next_page(&self, dir: &Inode, progress: &mut Progress) -> Result<Option<Page>> {
-        let (token, listing) = match std::mem::take(progress) {
+        let (following, listing) = match std::mem::take(progress) {
             Progress::Done => {
                 *progress = Progress::Done;
                 return Ok(None);
             }
             Progress::Start => {
-                if let Some(known) = self.names.entries(dir.ino.0, Instant::now()) {
+                if let Some(whole) = self.whole_page(dir).await {
                     *progress = Progress::Done;
-                    let entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
-                    return Ok(Some(Page { entries, last: None }));
+                    return Ok(Some(whole));
                 }
+                // What a flat listing has of it is older than what comes now.
+                self.outdate_flat(dir.ino);
                 let until = deadline(self.config.metadata_ttl, Instant::now());
                 (None, self.names.listing(self.names.begin(dir.ino.0), until).ok())
             }
-            Progress::More(token, listing) => (Some(token), listing),
+            Progress::More(following, listing) => (Some(following), listing),
         };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
-        let is_first = token.is_none();
-        let request =
-            ListRequest { prefix: prefix.clone(), delimiter: Some('/'), token, ..ListRequest::default() };
-        let page = self.store.list(request).await?;
+        let is_first = following.is_none();
+        let page = self.list_page(&prefix, following).await?;
         let entries = merge(dir, &prefix, &page);
         let listing = listing.and_then(|mut l| l.page(entries.iter().cloned()).is_ok().then_some(l));
         self.ahead.note_page(dir.ino, &entries, is_first);
+        self.note_listed(dir, &entries, is_first);
         let last = page.next.is_some().then(|| last_listed(&prefix, &page));
         if let Some(token) = page.next {
-            *progress = Progress::More(token, listing);
+            *progress = Progress::More(Following { token, ahead: None }, listing);
         } else {
             *progress = Progress::Done;
             if let Some(listing) = listing {
@@ -216,6 +238,58 @@ impl Filesystem {
             }
         }
         Ok(Some(Page { entries, last }))
+    }
+
+    /// All of a directory, from memory or out of a listing of a tree.
+    async fn whole_page(&self, dir: &Inode) -> Option<Page> {
+        if let Some(known) = self.known_whole(dir) {
+            self.note_step(dir);
+            self.note_listed(dir, &known.entries, true);
+            return Some(known);
+        }
+        let page = self.flat_page(dir).await?;
+        self.ahead.note_page(dir.ino, &page.entries, true);
+        self.note_listed(dir, &page.entries, true);
+        Some(page)
+    }
+
+    /// All of a directory, if it is remembered.
+    pub(crate) fn known_whole(&self, dir: &Inode) -> Option<Page> {
+        let known = self.names.entries(dir.ino.0, Instant::now())?;
+        let entries = known.iter().map(|(name, dent)| (Arc::from(name), dent.clone())).collect();
+        Some(Page { entries, last: None })
+    }
+
+    /// Asks for the page that follows, if that was not done yet. Waits for nothing.
+    fn ask_ahead(&self, dir: &Inode, progress: &mut Progress) {
+        let Progress::More(following @ Following { ahead: None, .. }, _) = progress else { return };
+        let Ok(path) = self.inodes.path(dir.ino) else { return };
+        if self.config.metadata_ttl == Ttl::Zero {
+            return;
+        }
+        let prefix = self.prefix_below(&path);
+        let request = page_request(&prefix, Some(following.token.clone()));
+        let (asked, since) = (Instant::now(), self.names.begin(dir.ino.0));
+        let store = self.store.clone();
+        let answer = self.tasks.spawn_on(async move { store.list(request).await }, &self.runtime);
+        following.ahead = Some(PageAhead { prefix, asked, since, answer: AbortOnDropHandle::new(answer) });
+    }
+
+    /// The page that was asked for ahead, if nothing was changed here since and its time is not over; else that
+    /// page, or the first one, as it is now.
+    async fn list_page(&self, prefix: &str, following: Option<Following>) -> Result<ListPage> {
+        let (token, ahead) = following.map_or((None, None), |f| (Some(f.token), f.ahead));
+        let holds = |ahead: &PageAhead| {
+            let is_fresh = self.is_fresh(Some(ahead.asked), Instant::now());
+            is_fresh && ahead.prefix == prefix && self.names.holds(&ahead.since)
+        };
+        if let Some(mut ahead) = ahead.filter(holds)
+            && let Ok(Ok(page)) = (&mut ahead.answer).await
+            && self.names.holds(&ahead.since)
+        {
+            return Ok(page);
+        }
+        Ok(self.store.list(page_request(prefix, token)).await?)
     }
 
     /// Adds what is not stored yet.
@@ -263,10 +337,19 @@ pub(crate) fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>
             entries.push((Arc::from(name), Dent::Directory { marker: None }));
         }
     }
+    in_order(entries)
+}
+
+/// Entries in the order of their names, each once.
+pub(crate) fn in_order(mut entries: Vec<(Arc<str>, Dent)>) -> Vec<(Arc<str>, Dent)> {
     // Stable, and directories first among equals, so that dedup keeps them.
     entries.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| is_file(&a.1).cmp(&is_file(&b.1))));
     entries.dedup_by(|later, first| later.0 == first.0);
     entries
+}
+
+fn page_request(prefix: &str, token: Option<PageToken>) -> ListRequest {
+    ListRequest { prefix: prefix.to_owned(), delimiter: Some('/'), token, ..ListRequest::default() }
 }
 
 /// The greatest of what a page lists, below the prefix.

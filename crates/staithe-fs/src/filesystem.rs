@@ -17,6 +17,7 @@ use crate::bodies::SmallBodies;
 use crate::cache::{CacheStats, DiskCache};
 use crate::config::{AttributeSource, FsConfig, OnConflict, Ttl};
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::flat::Flat;
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
 use crate::journal::Journal;
@@ -44,6 +45,7 @@ pub struct Filesystem {
     pub(crate) inodes: InodeTable,
     pub(crate) names: Dentries<Dent>,
     pub(crate) ahead: Ahead,
+    pub(crate) flat: Flat,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -130,6 +132,7 @@ impl Filesystem {
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
             ahead: Ahead::new(config.memory_limit / SMALL_BODIES_SHARE / 2),
+            flat: Flat::default(),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -300,6 +303,7 @@ impl Filesystem {
     /// Tells the caches that `inode` has lost its name to another client.
     pub(crate) fn lost(&self, inode: &Arc<Inode>, link: &Link) {
         tracing::info!(parent = link.parent.0, name = &*link.name, ino = inode.ino.0, "changed in the store");
+        self.outdate_flat(link.parent);
         self.names.forget(link.parent.0, &link.name);
         self.announce(Invalidation::Entry { parent: link.parent, name: link.name.to_string() });
         self.inodes.let_go(inode);

@@ -11,7 +11,7 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `revalidate`, `ahead`, `directory`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! `lookup`, `revalidate`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
@@ -31,6 +31,7 @@ mod error;
 mod fetch;
 mod file;
 mod filesystem;
+mod flat;
 mod handles;
 mod hedge;
 mod inode;

@@ -283,6 +283,7 @@ impl Filesystem {
         };
         let ttl =
             if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        self.outdate_flat(parent);
         let stale = self.names.insert(token, name, entry, deadline(ttl, now)).is_err();
         if stale && !last {
             return Ok(None);
@@ -401,6 +402,7 @@ impl Filesystem {
     pub(crate) fn remember(&self, parent: Ino, name: &str, dent: Option<Dent>) {
         let now = Instant::now();
         let ttl = if dent.is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        self.outdate_flat(parent);
         self.names.mutate(parent.0, name, dent, deadline(ttl, now));
     }
 }

@@ -152,6 +152,7 @@ impl Filesystem {
             tracing::warn!("not everything could be stored before the deadline");
         }
         self.end_walks();
+        self.end_runs();
         self.tasks.close();
         if tokio::time::timeout_at(until, self.tasks.wait()).await.is_err() {
             tracing::warn!("background work was still under way at the deadline");

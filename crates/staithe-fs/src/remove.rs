@@ -155,6 +155,7 @@ impl Filesystem {
             self.store.delete(DeleteRequest::latest(marker)).await?;
         }
         if let Some(inode) = &child {
+            self.outdate_flat(inode.ino);
             self.names.forget_dir(inode.ino.0);
             self.nameless(inode);
         }

@@ -227,6 +227,7 @@ impl Filesystem {
         }
         let meta = source.state().meta.clone();
         let moved = self.move_tree(&from_path, &to_path, &meta, target.is_some()).await;
+        self.doubt_flat();
         if moved.is_ok() {
             if let Some(target) = target {
                 self.nameless(target);

@@ -32,6 +32,7 @@ impl Filesystem {
         let before = self.ahead.walks.lock().before_next(dir.ino, name).map(str::to_owned);
         let Some(before) = before else { return Ok(false) };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
+        self.outdate_flat(dir.ino);
         let until = deadline(self.config.metadata_ttl, now);
         let Ok(mut listing) = self.names.listing(self.names.begin(dir.ino.0), until) else {
             return Ok(false);

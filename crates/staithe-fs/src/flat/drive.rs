@@ -1,0 +1,70 @@
+//! Who drives a run: a task that asks for pages as long as somebody wants them.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::rebuild::Disorder;
+use super::run::{RunId, Turn};
+use crate::filesystem::Filesystem;
+
+/// How long a page is waited for, tries again included: a walker waits with it, and can ask for himself.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Filesystem {
+    /// Sends a driver for a run; it ends with the run.
+    pub(super) fn send_driver(&self, run: RunId) {
+        let task = drive(self.me.clone(), self.flat.wake.clone(), run);
+        let driver = AbortOnDropHandle::new(self.tasks.spawn_on(task, &self.runtime));
+        self.runs(|runs| runs.driven(run, driver));
+    }
+
+    /// Does what a run needs now; for how long it needs nothing then, or `None` when it is over.
+    async fn drive_on(&self, run: RunId) -> Option<Duration> {
+        loop {
+            let request = match self.runs(|runs| runs.turn(run, Instant::now())) {
+                Turn::Ask(request) => request,
+                Turn::Rest(time) => return Some(time),
+                Turn::Over => return None,
+            };
+            let root = request.prefix.clone();
+            let page = match tokio::time::timeout(PATIENCE, self.store.list(request)).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => {
+                    // Who wants a directory asks for himself, and is told.
+                    tracing::debug!(root, %error, "a flat listing failed");
+                    self.runs(|runs| runs.end(run));
+                    return None;
+                }
+                Err(_) => {
+                    tracing::debug!(root, "a flat listing took too long");
+                    self.runs(|runs| runs.end(run));
+                    return None;
+                }
+            };
+            if self.runs(|runs| runs.answered(run, &page)) == Err(Disorder) {
+                tracing::warn!(
+                    root,
+                    "this store does not list keys in their order: directories are listed one by one"
+                );
+                self.flat.is_useless.store(true, std::sync::atomic::Ordering::Relaxed);
+                return None;
+            }
+        }
+    }
+}
+
+async fn drive(fs: Weak<Filesystem>, wake: Arc<Notify>, run: RunId) {
+    loop {
+        let woken = wake.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        let Some(fs) = fs.upgrade() else { return };
+        let Some(rest) = fs.drive_on(run).await else { return };
+        drop(fs);
+        // Without a wake-up, to see whether the run is over by now.
+        let _ = tokio::time::timeout(rest, woken).await;
+    }
+}

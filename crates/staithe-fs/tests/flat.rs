@@ -1,0 +1,411 @@
+//! Trees that are walked: their directories come out of flat listings. Requests are counted, not timed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
+
+mod world;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use staithe_fs::{Ino, RenameMode, Ttl};
+use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op};
+use staithe_store::{Capabilities, DeleteRequest, ErrorKind, MemoryOptions, ObjectStore};
+use world::{ROOT, World, k, until};
+
+/// A world in which nothing is out of date by the passing of time.
+async fn world() -> World {
+    with(MemoryOptions::default(), Ttl::Forever).await
+}
+
+async fn with(options: MemoryOptions, ttl: Ttl) -> World {
+    World::with(options, |c| (c.metadata_ttl, c.negative_ttl) = (ttl, ttl)).await
+}
+
+/// Directories `dNNN` with files `fNNN`.
+async fn fill(w: &World, below: &str, dirs: usize, files: usize) {
+    for dir in 0..dirs {
+        for file in 0..files {
+            w.put(&format!("{below}d{dir:03}/f{file:03}"), "x").await;
+        }
+    }
+}
+
+/// Everything below a directory, depth first or breadth first; directories end in a slash.
+async fn walk(w: &World, top: &str, depth_first: bool) -> Vec<String> {
+    let prefix = if top.is_empty() { String::new() } else { format!("{top}/") };
+    let mut todo = VecDeque::from([(w.ino(top).await, prefix)]);
+    let mut all = Vec::new();
+    while let Some((dir, prefix)) = todo.pop_front() {
+        let mut below = Vec::new();
+        for name in w.entries(dir).await {
+            if let Some(name) = name.strip_suffix('/') {
+                below.push((w.child(dir, name).await, format!("{prefix}{name}/")));
+            }
+            all.push(format!("{prefix}{name}"));
+        }
+        if depth_first {
+            below.into_iter().rev().for_each(|dir| todo.push_front(dir));
+        } else {
+            todo.extend(below);
+        }
+    }
+    all.sort();
+    all
+}
+
+/// What the bucket has, as a walk shows it.
+async fn stored(w: &World) -> Vec<String> {
+    let mut all = BTreeSet::new();
+    let mut request = staithe_store::ListRequest::default();
+    loop {
+        let page = w.bucket.list(request.clone()).await.unwrap();
+        for object in page.objects {
+            let key = object.key.as_str();
+            all.extend(key.match_indices('/').map(|(at, _)| key[..=at].to_owned()));
+            all.insert(key.to_owned());
+        }
+        match page.next {
+            Some(token) => request.token = Some(token),
+            None => return all.into_iter().collect(),
+        }
+    }
+}
+
+fn lists(w: &World) -> usize {
+    w.spent().into_iter().find(|(op, _)| *op == Op::List).map_or(0, |(_, count)| count)
+}
+
+#[tokio::test]
+async fn a_cold_walk_costs_a_list_a_thousand_files() {
+    let w = world().await;
+    fill(&w, "", 100, 100).await;
+    w.spent();
+    let all = walk(&w, "", true).await;
+    assert!(all == stored(&w).await);
+    let spent = lists(&w);
+    assert!(spent <= 14, "{spent}\n{}", w.log.table());
+    assert!(walk(&w, "", true).await == all);
+    assert_eq!(lists(&w), 0, "all of it is remembered");
+}
+
+#[tokio::test]
+async fn nested_directories_come_with_the_same_pages() {
+    for depth_first in [true, false] {
+        let w = world().await;
+        for top in 0..10 {
+            fill(&w, &format!("t{top}/"), 20, 10).await;
+            w.put(&format!("t{top}/deep/er/and/deeper/file"), "x").await;
+            w.put(&format!("t{top}/empty/"), "").await;
+        }
+        w.spent();
+        let all = walk(&w, "", depth_first).await;
+        assert!(all == stored(&w).await);
+        let (spent, directories) = (lists(&w), all.iter().filter(|name| name.ends_with('/')).count());
+        let most = if depth_first { 8 } else { 40 };
+        assert!(spent <= most, "{spent} for {directories}, depth first: {depth_first}\n{}", w.log.table());
+    }
+}
+
+#[tokio::test]
+async fn two_directories_by_hand_are_listed_as_ever() {
+    let w = world().await;
+    fill(&w, "", 20, 3).await;
+    w.list("").await;
+    w.spent();
+    w.list("d000").await;
+    w.list("d001").await;
+    w.list("d012").await;
+    w.list("d004").await;
+    let prefixes: Vec<_> = w.log.table().0.into_iter().map(|record| record.key).collect();
+    assert_eq!(lists(&w), 4);
+    assert!(prefixes.iter().all(|prefix| !prefix.is_empty()), "{prefixes:?}");
+}
+
+#[tokio::test]
+async fn helpers_in_parallel_share_the_pages() {
+    let w = world().await;
+    fill(&w, "", 60, 50).await;
+    let top = w.entries(Ino::ROOT).await;
+    w.spent();
+    let queue = std::sync::Mutex::new(top.into_iter());
+    let helper = async || {
+        let mut seen = 0;
+        loop {
+            let next = queue.lock().unwrap().next();
+            let Some(name) = next else { return seen };
+            let dir = w.child(Ino::ROOT, name.trim_end_matches('/')).await;
+            seen += w.entries(dir).await.len();
+        }
+    };
+    let (one, other) = tokio::join!(helper(), helper());
+    assert_eq!(one + other, 3000);
+    let spent = lists(&w);
+    assert!(spent <= 8, "{spent}\n{}", w.log.table());
+}
+
+#[tokio::test]
+async fn odd_keys_are_shown_as_a_plain_listing_shows_them() {
+    let w = world().await;
+    let odd = [
+        "x",
+        "x/y",
+        "x!",
+        "x!/y",
+        "x0",
+        "z",
+        "z!a/1",
+        "z/1",
+        "q//hidden",
+        "q/./hidden",
+        "q/seen",
+        "r/",
+        "r//",
+        "u/v/w/x/y",
+    ];
+    for dir in 0..12 {
+        for key in odd {
+            w.put(&format!("d{dir:02}/{key}"), "x").await;
+        }
+    }
+    w.spent();
+    let flat = walk(&w, "", true).await;
+    let spent = lists(&w);
+    assert!(spent <= 30, "{spent}");
+    let plain = with(MemoryOptions::default(), Ttl::Zero).await;
+    for key in stored(&w).await {
+        if w.meta(&key).await.is_some() {
+            plain.put(&key, "x").await;
+        }
+    }
+    assert_eq!(flat, walk(&plain, "", true).await);
+}
+
+#[tokio::test]
+async fn a_huge_directory_on_the_way_is_listed_by_itself() {
+    let w = world().await;
+    fill(&w, "", 30, 30).await;
+    for file in 0..6500 {
+        w.put(&format!("d015/more{file:05}"), "x").await;
+    }
+    w.spent();
+    let all = walk(&w, "", true).await;
+    assert!(all == stored(&w).await);
+    let spent = lists(&w);
+    assert!(spent <= 7 + 3 + 8, "{spent}\n{}", w.log.table());
+}
+
+#[tokio::test]
+async fn where_listings_hide_names_or_nothing_is_remembered_each_directory_is_listed() {
+    let hides = Capabilities { lists_every_name: false, ..Capabilities::S3 };
+    let hides = MemoryOptions { capabilities: hides, ..MemoryOptions::default() };
+    for (options, ttl) in [(hides, Ttl::Forever), (MemoryOptions::default(), Ttl::Zero)] {
+        let w = with(options, ttl).await;
+        fill(&w, "", 20, 3).await;
+        w.spent();
+        walk(&w, "", true).await;
+        let listed: Vec<_> = w.log.table().0.into_iter().map(|r| (r.operation, r.key)).collect();
+        let flat = listed.iter().filter(|(op, key)| *op == Op::List && key.is_empty()).count();
+        assert_eq!(flat, 1, "{listed:?}");
+    }
+}
+
+/// A tree whose first three directories were listed, so that the next one is asked for flat.
+async fn walked_to_the_third() -> (World, Vec<Ino>) {
+    let w = world().await;
+    fill(&w, "", 12, 3).await;
+    let mut dirs = Vec::new();
+    for name in w.entries(Ino::ROOT).await {
+        dirs.push(w.child(Ino::ROOT, name.trim_end_matches('/')).await);
+    }
+    w.entries(dirs[0]).await;
+    w.entries(dirs[1]).await;
+    w.spent();
+    (w, dirs)
+}
+
+#[tokio::test]
+async fn when_a_flat_listing_fails_nobody_is_told() {
+    let (w, dirs) = walked_to_the_third().await;
+    w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::Forbidden)).on(Op::List).key(str::is_empty));
+    for dir in &dirs[2..] {
+        assert_eq!(w.entries(*dir).await.len(), 3);
+    }
+    let spent = lists(&w);
+    assert!(spent <= 10 + 3, "{spent}");
+}
+
+#[tokio::test]
+async fn what_is_changed_here_while_a_flat_page_is_on_its_way_is_seen() {
+    for changed_before_the_store_answers in [true, false] {
+        for at in [2, 3, 7] {
+            let (w, dirs) = walked_to_the_third().await;
+            let gate = Gate::new();
+            let action = if changed_before_the_store_answers {
+                FaultAction::HoldBefore(gate.clone())
+            } else {
+                FaultAction::HoldAfter(gate.clone())
+            };
+            w.faults.add(Fault::new(action).on(Op::List).key(str::is_empty).times(1));
+            let walker = async { w.entries(dirs[2]).await };
+            let change = async {
+                gate.arrived(1).await;
+                let dir = format!("d{at:03}");
+                w.create(&dir, "new", b"1").await.unwrap();
+                w.fs.unlink(dirs[at], "f001").await.unwrap();
+                w.fs.rename(dirs[at], "f000", dirs[at], "moved", RenameMode::Replace).await.unwrap();
+                w.fs.mkdir(dirs[at], "made", 0o755, ROOT).await.unwrap();
+                w.fs.mkdir(dirs[at], "gone", 0o755, ROOT).await.unwrap();
+                w.fs.rmdir(dirs[at], "gone").await.unwrap();
+                gate.open();
+            };
+            tokio::join!(walker, change);
+            for (i, dir) in dirs.iter().enumerate().skip(2) {
+                let shown = w.entries(*dir).await;
+                let wanted: &[&str] =
+                    if i == at { &["f002", "made/", "moved", "new"] } else { &["f000", "f001", "f002"] };
+                assert_eq!(shown, wanted, "d{i:03}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_changed_here_while_it_is_held_is_seen() {
+    let (w, dirs) = walked_to_the_third().await;
+    w.entries(dirs[2]).await;
+    w.fs.unlink(dirs[4], "f000").await.unwrap();
+    w.create("d005", "new", b"1").await.unwrap();
+    w.fs.rename(dirs[6], "f000", dirs[7], "moved", RenameMode::Replace).await.unwrap();
+    w.fs.rename(Ino::ROOT, "d009", dirs[8], "below", RenameMode::Replace).await.unwrap();
+    let shown = walk(&w, "", true).await;
+    assert_eq!(shown, stored(&w).await);
+}
+
+#[tokio::test]
+async fn a_directory_that_moves_takes_what_was_listed_along_or_leaves_none_of_it() {
+    let (w, dirs) = walked_to_the_third().await;
+    let gate = Gate::new();
+    w.faults.add(Fault::new(FaultAction::HoldAfter(gate.clone())).on(Op::List).key(str::is_empty).times(1));
+    let walker = async { w.entries(dirs[2]).await };
+    let change = async {
+        gate.arrived(1).await;
+        w.fs.rename(Ino::ROOT, "d003", Ino::ROOT, "e", RenameMode::Replace).await.unwrap();
+        w.fs.mkdir(Ino::ROOT, "d003", 0o755, ROOT).await.unwrap();
+        gate.open();
+    };
+    let (shown, ()) = tokio::join!(walker, change);
+    assert_eq!(shown.len(), 3);
+    assert!(w.entries(w.child(Ino::ROOT, "d003").await).await.is_empty());
+    assert_eq!(w.entries(dirs[3]).await.len(), 3, "under its new name");
+}
+
+#[tokio::test]
+async fn what_others_change_is_seen_once_its_time_is_over() {
+    let ttl = Duration::from_millis(200);
+    let w = with(MemoryOptions::default(), Ttl::For(ttl)).await;
+    fill(&w, "", 12, 3).await;
+    walk(&w, "", true).await;
+    w.put("d011/theirs", "x").await;
+    w.bucket.delete(DeleteRequest::latest(k("d010/f000"))).await.unwrap();
+    tokio::time::sleep(ttl).await;
+    assert!(walk(&w, "", true).await == stored(&w).await);
+}
+
+#[tokio::test]
+async fn a_walker_slower_than_the_time_of_a_listing_lists_no_more_than_by_himself() {
+    let ttl = Duration::from_millis(10);
+    let w = with(MemoryOptions::default(), Ttl::For(ttl)).await;
+    fill(&w, "", 40, 3).await;
+    let mut dirs = Vec::new();
+    for name in w.entries(Ino::ROOT).await {
+        dirs.push(w.child(Ino::ROOT, name.trim_end_matches('/')).await);
+    }
+    w.spent();
+    for dir in &dirs {
+        assert_eq!(w.entries(*dir).await.len(), 3);
+        tokio::time::sleep(ttl).await;
+    }
+    let spent = lists(&w);
+    assert!(spent <= dirs.len() + 2, "{spent}\n{}", w.log.table());
+}
+
+#[tokio::test]
+async fn what_somebody_looked_up_is_not_gone_in_an_older_listing() {
+    let (w, dirs) = walked_to_the_third().await;
+    w.entries(dirs[2]).await;
+    w.put("d005/theirs", "x").await;
+    w.child(dirs[5], "theirs").await;
+    assert_eq!(w.entries(dirs[5]).await, ["f000", "f001", "f002", "theirs"]);
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_nobody() {
+    let w = world().await;
+    fill(&w, "", 100, 100).await;
+    let top = w.entries(Ino::ROOT).await;
+    w.spent();
+    for name in &top[..3] {
+        let dir = w.child(Ino::ROOT, name.trim_end_matches('/')).await;
+        w.entries(dir).await;
+    }
+    // Whoever was under way gets as far as he would.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let table = w.log.table();
+    assert_eq!(lists(&w), 3, "{table}");
+    w.fs.drain(Duration::from_secs(5)).await;
+    until("no task is left", || std::sync::Arc::strong_count(&w.fs) == 1).await;
+}
+
+#[tokio::test]
+async fn a_walker_who_gives_up_leaves_the_others_alone() {
+    let (w, dirs) = walked_to_the_third().await;
+    let gate = Gate::new();
+    w.faults.add(Fault::new(FaultAction::HoldBefore(gate.clone())).on(Op::List).key(str::is_empty).times(1));
+    {
+        let walker = std::pin::pin!(w.entries(dirs[2]));
+        let arrived = std::pin::pin!(gate.arrived(1));
+        futures::future::select(walker, arrived).await;
+    }
+    gate.open();
+    assert_eq!(w.entries(dirs[2]).await.len(), 3);
+    assert_eq!(w.entries(dirs[3]).await.len(), 3);
+    assert!(lists(&w) <= 2);
+}
+
+#[tokio::test]
+async fn the_next_page_is_asked_for_while_one_is_read() {
+    let w = world().await;
+    for file in 0..3500 {
+        w.put(&format!("d/{file:05}"), "x").await;
+    }
+    let dir = w.ino("d").await;
+    w.spent();
+    let handle = w.fs.opendir(dir).await.unwrap();
+    let (mut offset, mut seen) = (0, Vec::new());
+    while seen.len() < 400 {
+        let items = w.fs.readdir(handle, offset, 100).await.unwrap();
+        offset = items.last().unwrap().next;
+        seen.extend(items.into_iter().map(|item| item.name));
+    }
+    assert_eq!(lists(&w), 1, "the end of the page is far");
+    while seen.len() < 600 {
+        let items = w.fs.readdir(handle, offset, 100).await.unwrap();
+        offset = items.last().unwrap().next;
+        seen.extend(items.into_iter().map(|item| item.name));
+    }
+    until("the second page is asked for", || w.log.count(Op::List) > 1).await;
+    // What changes here meanwhile is shown as it is: the page is asked for again.
+    w.fs.unlink(dir, "01500").await.unwrap();
+    w.create("d", "01500b", b"new").await.unwrap();
+    loop {
+        let items = w.fs.readdir(handle, offset, 100).await.unwrap();
+        let Some(last) = items.last() else { break };
+        offset = last.next;
+        seen.extend(items.into_iter().map(|item| item.name));
+    }
+    let expected = (0..3500).map(|file| format!("{file:05}")).filter(|name| name != "01500");
+    let expected: BTreeSet<String> = expected.chain([".", "..", "01500b"].map(String::from)).collect();
+    assert_eq!(seen.len(), expected.len());
+    assert!(seen.into_iter().collect::<BTreeSet<_>>() == expected);
+}
