@@ -140,6 +140,12 @@ impl Filesystem {
         }
     }
 
+    /// Drops what was asked for ahead in a directory, and its order.
+    pub(crate) fn forget_ahead(&self, dir: Ino) {
+        self.walks(|walks| walks.leave(dir));
+        self.ahead.forget_pages(dir);
+    }
+
     /// Drops whatever was asked for ahead.
     pub(crate) fn end_walks(&self) {
         self.walks(Walks::clear);

@@ -243,10 +243,10 @@ pub struct FsStats {
     pub name_max: u32,
 }
 
-/// What a kernel must forget, because the store changed and the kernel could not know.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What a kernel must forget, because the store changed, or may have, and the kernel could not know.
+#[derive(Debug)]
 pub enum Invalidation {
-    /// The meaning of a name.
+    /// The meaning of a name, which has changed.
     Entry {
         /// The directory.
         parent: Ino,
@@ -258,7 +258,28 @@ pub enum Invalidation {
         /// The inode.
         ino: Ino,
     },
+    /// That it knows the meaning of a name, or its absence: to be asked for again, and if it is the same, whoever is
+    /// there stays there.
+    Doubt {
+        /// The directory.
+        parent: Ino,
+        /// The name.
+        name: String,
+    },
+    /// Attributes of an inode; its pages are right.
+    Attributes {
+        /// The inode.
+        ino: Ino,
+    },
+    /// Nothing: it is dropped by whoever tells the kernel, once that has been told everything before it.
+    Fence(Fence),
 }
+
+/// Somebody waits until this is dropped.
+#[derive(Debug)]
+pub struct Fence(
+    #[expect(dead_code, reason = "its end is its message")] pub(crate) tokio::sync::oneshot::Sender<()>,
+);
 
 /// What a drain left behind.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@
 mod shown;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use staithe_dentry::{Listing, Lookup as Cached, Token};
 use staithe_store::{ListPage, ListRequest, PageToken, StoreError};
@@ -151,15 +151,17 @@ impl Filesystem {
         next: u64,
         offered: &mut Vec<Arc<Inode>>,
     ) -> Option<DirItem> {
+        let moment = self.refreshes.moment();
         let (dent, ttl) = match self.names.lookup(dir.ino.0, name, Instant::now()) {
             Cached::Negative(_) | Cached::AbsentByListing(_) => {
                 self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
                 (dent.clone(), self.ttl())
             }
             Cached::Hit(newer, left) => (newer, time_left(left)),
-            _ => (dent.clone(), std::time::Duration::ZERO),
+            _ => (dent.clone(), Duration::ZERO),
         };
         let inode = self.known_child(dir.ino, name, &dent);
+        let ttl = if self.refreshes.none_since(moment) { ttl } else { Duration::ZERO };
         let kind = match (&inode, &dent) {
             (Some(inode), _) => Some(inode.kind),
             (None, Dent::Directory { .. }) => Some(Kind::Directory),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
 use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
@@ -15,6 +16,7 @@ use crate::handles::FileHandle;
 use crate::hedge::Pulse;
 use crate::inode::{Inode, Remote};
 use crate::patience::Backoff;
+use crate::refresh::Moment;
 
 /// The largest object that is held until its checksum, which is for whole objects, has been seen to match.
 const CHECKED_WHOLE: u64 = 1 << 20;
@@ -97,6 +99,19 @@ impl Filesystem {
         self.tasks.spawn_on(async move { fs.fetch(&inode, fetch).await }, &self.runtime);
     }
 
+    /// A first answer, to a question put at `asked`, tells the version id that a listing could not, and that the
+    /// version is still there.
+    pub(crate) fn learn_version(&self, inode: &Inode, seen: &Version, asked: Moment) {
+        let mut state = inode.state();
+        let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == seen.etag) else { return };
+        if remote.version.id.is_none() {
+            remote.version.id.clone_from(&seen.id);
+        }
+        if self.refreshes.none_since(asked) {
+            state.validated = Some(Instant::now());
+        }
+    }
+
     /// Fetches one range: pushes bytes as they arrive, resumes after a break, gives up at the deadline.
     async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
         let mut backoff = Backoff::new(self.config.op_deadline);
@@ -173,21 +188,6 @@ pub(crate) fn shrunk(error: StoreError) -> FsError {
     match error.kind() {
         ErrorKind::Invalid => FsError::caused(FsErrorKind::Stale, "the object has shrunk", error),
         _ => error.into(),
-    }
-}
-
-/// A first answer tells the version id that a listing could not, and that the version is still there.
-pub(crate) fn learn_version(inode: &Inode, seen: &Version) {
-    let mut state = inode.state();
-    let mut is_same = false;
-    if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == seen.etag) {
-        if remote.version.id.is_none() {
-            remote.version.id.clone_from(&seen.id);
-        }
-        is_same = true;
-    }
-    if is_same {
-        state.validated = Some(std::time::Instant::now());
     }
 }
 

@@ -11,6 +11,7 @@ use staithe_store::{ObjectStore, Version};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::absences::Absences;
 use crate::ahead::Ahead;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
@@ -26,6 +27,7 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::pace::Pace;
 use crate::patience::Patient;
+use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
@@ -46,6 +48,8 @@ pub struct Filesystem {
     pub(crate) names: Dentries<Dent>,
     pub(crate) ahead: Ahead,
     pub(crate) flat: Flat,
+    pub(crate) refreshes: Refreshes,
+    pub(crate) absences: Absences,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -133,6 +137,8 @@ impl Filesystem {
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
             ahead: Ahead::new(config.memory_limit / SMALL_BODIES_SHARE / 2),
             flat: Flat::default(),
+            refreshes: Refreshes::default(),
+            absences: Absences::default(),
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -252,10 +258,26 @@ impl Filesystem {
         let _ = self.tell.lock().send(change);
     }
 
+    /// Whether nobody has taken the stream of what the kernel must forget.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.told.lock().is_some()
+    }
+
     /// An entry for the kernel, with one reference counted.
     pub(crate) fn entry(&self, inode: &Arc<Inode>, ttl: Duration) -> Entry {
         self.inodes.reference(inode);
         Entry { attr: inode.attr(), entry_ttl: ttl, attr_ttl: ttl }
+    }
+
+    /// As [`entry`](Self::entry), of what was learned at `moment`: if a refresh has run since, it is believed by
+    /// nobody.
+    pub(crate) fn entry_of(&self, inode: &Arc<Inode>, ttl: Duration, moment: Moment) -> Entry {
+        let entry = self.entry(inode, ttl);
+        if self.refreshes.none_since(moment) {
+            return entry;
+        }
+        inode.doubt();
+        Entry { entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO, ..entry }
     }
 
     /// For how long the kernel may believe what was just learned or done.

@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt};
 use staithe_store::StoreError;
 
 use crate::error::{FsError, Result};
-use crate::fetch::{Content, Destination, learn_version, shrunk};
+use crate::fetch::{Content, Destination, shrunk};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote};
 use crate::pace::Pace;
@@ -163,8 +163,9 @@ impl Filesystem {
         range: std::ops::Range<u64>,
     ) -> Leg<'a> {
         let answer = async move {
+            let moment = self.refreshes.moment();
             let answer = self.get_checked(remote, range).await.map_err(shrunk)?;
-            learn_version(inode, &answer.meta.version);
+            self.learn_version(inode, &answer.meta.version, moment);
             let found = answer.meta.version.etag;
             let is_ours = found == remote.version.etag;
             let version = if is_ours { Content::Ours(content) } else { Content::Foreign(found) };

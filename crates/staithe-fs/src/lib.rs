@@ -11,12 +11,13 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `revalidate`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! `lookup`, `revalidate`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
 //! `recovery`: what outlives a run. `status`: what it says of itself.
 
+mod absences;
 mod ahead;
 mod api;
 mod attributes;
@@ -50,6 +51,7 @@ mod patience;
 mod provision;
 mod read;
 mod recovery;
+mod refresh;
 mod remote;
 mod remove;
 mod rename;
@@ -67,8 +69,8 @@ mod warm;
 mod write;
 
 pub use api::{
-    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, FsStats, HandleId, Ino, Invalidation,
-    Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
+    Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, Fence, FsStats, HandleId, Ino,
+    Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use cache::CacheStats;
 pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
@@ -76,5 +78,6 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};
+pub use refresh::{RefreshFailure, RefreshReport};
 pub use status::{FsStatus, ReadStats};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

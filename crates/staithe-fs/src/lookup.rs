@@ -16,6 +16,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::metadata::FileMeta;
 use crate::names::check_name;
+use crate::refresh::Moment;
 use crate::remote::kernel_ttl;
 
 /// Objects up to this size are fetched whole when their attributes are wanted and an open is likely to follow.
@@ -87,7 +88,19 @@ pub(crate) enum Answer {
     },
 }
 
+/// When a question about a name was put to the store.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    token: Token,
+    moment: Moment,
+}
+
 impl Filesystem {
+    /// To be called before the store is asked about a name in `parent`.
+    pub(crate) fn asking(&self, parent: Ino) -> Asked {
+        Asked { moment: self.refreshes.moment(), token: self.names.begin(parent.0) }
+    }
+
     /// Looks a name up in memory: what is not stored yet, and what is remembered. `None`: ask
     /// [`lookup`](Self::lookup). Counts one kernel reference when the name is found.
     pub fn try_lookup(&self, parent: Ino, name: &str) -> Option<Result<Lookup>> {
@@ -102,6 +115,7 @@ impl Filesystem {
         if let Err(error) = check_name(name).and_then(|()| self.directory(parent).map(drop)) {
             return Some(Err(error));
         }
+        let moment = self.refreshes.moment();
         let child = self.inodes.child(parent, name);
         if let Some(inode) = child.as_ref().filter(|c| c.state().is_local()) {
             return Some(Ok(Lookup::Found(self.entry(inode, self.ttl()))));
@@ -110,11 +124,12 @@ impl Filesystem {
             // Where a listing does not show everything, a name that it lacked need not be free.
             Cached::AbsentByListing(_) if !self.store.capabilities().lists_every_name => None,
             Cached::Negative(left) | Cached::AbsentByListing(left) => {
-                Some(Ok(Lookup::Absent { ttl: time_left(left).min(kernel_ttl(self.config.negative_ttl)) }))
+                let ttl = time_left(left).min(kernel_ttl(self.config.negative_ttl));
+                Some(Ok(self.absent(parent, name, ttl, moment)))
             }
             Cached::Hit(dent, left) => {
                 let inode = self.remembered(parent, name, child, &dent)?;
-                Some(Ok(Lookup::Found(self.entry(&inode, time_left(left)))))
+                Some(Ok(Lookup::Found(self.entry_of(&inode, time_left(left), moment))))
             }
             _ => None,
         }
@@ -169,7 +184,7 @@ impl Filesystem {
                 return answer;
             }
             let path = self.path_in(parent, name)?;
-            let token = self.names.begin(parent.0);
+            let asked = self.asking(parent);
             let answer = match self.names.lookup(parent.0, name, Instant::now()) {
                 Cached::Hit(dent, _) => {
                     self.met(parent, name, Event::Missed);
@@ -180,7 +195,7 @@ impl Filesystem {
                 _ if self.wants_full() => self.ask(&path).await?,
                 _ => self.ask_by_listing(&path).await?,
             };
-            if let Some(found) = self.settle(parent, name, &token, answer, last == 0)? {
+            if let Some(found) = self.settle(parent, name, &asked, answer, last == 0)? {
                 return Ok(found);
             }
         }
@@ -271,7 +286,7 @@ impl Filesystem {
         &self,
         parent: Ino,
         name: &str,
-        token: &Token,
+        asked: &Asked,
         answer: Answer,
         last: bool,
     ) -> Result<Option<Lookup>> {
@@ -284,7 +299,7 @@ impl Filesystem {
         let ttl =
             if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
         self.outdate_flat(parent);
-        let stale = self.names.insert(token, name, entry, deadline(ttl, now)).is_err();
+        let stale = self.names.insert(&asked.token, name, entry, deadline(ttl, now)).is_err();
         if stale && !last {
             return Ok(None);
         }
@@ -306,7 +321,7 @@ impl Filesystem {
                     }
                     self.inodes.let_go(&gone);
                 }
-                return Ok(Some(Lookup::Absent { ttl: kernel }));
+                return Ok(Some(self.absent(parent, name, kernel, asked.moment)));
             }
             Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body),
             Answer::Listed(object) => {
@@ -316,7 +331,18 @@ impl Filesystem {
             }
             Answer::Directory { marker, meta } => self.adopt_directory(child, link, marker, meta.as_deref()),
         };
-        Ok(Some(Lookup::Found(self.entry(&inode, kernel))))
+        Ok(Some(Lookup::Found(self.entry_of(&inode, kernel, asked.moment))))
+    }
+
+    /// That a name is absent, as was learned at `moment`, for the kernel: it believes it only if it can be told
+    /// otherwise.
+    fn absent(&self, parent: Ino, name: &str, ttl: Duration, moment: Moment) -> Lookup {
+        let now = Instant::now();
+        let until = now.checked_add(ttl).filter(|_| !ttl.is_zero());
+        let is_alive = |dir| self.inodes.get(dir).is_ok();
+        let is_noted = until.is_some_and(|until| self.absences.note(parent, name, until, now, is_alive));
+        let is_believed = is_noted && self.refreshes.none_since(moment);
+        Lookup::Absent { ttl: if is_believed { ttl } else { Duration::ZERO } }
     }
 
     /// The inode for an object: the one in memory if it is this version, else a new one.

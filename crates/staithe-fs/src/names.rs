@@ -1,5 +1,6 @@
 //! Which names a path may carry, and which keys no path can reach.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,16 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
         _ if name.contains('\0') => refuse(FsErrorKind::Invalid, "contains a NUL byte"),
         _ => Ok(()),
     }
+}
+
+/// The paths that lie below no other.
+pub(crate) fn topmost(paths: &[String]) -> impl Iterator<Item = &str> {
+    let all: BTreeSet<&str> = paths.iter().map(|path| path.trim_matches('/')).collect();
+    let has_above = |all: &BTreeSet<&str>, path: &str| {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        !path.is_empty() && above.chain([""]).any(|above| all.contains(above))
+    };
+    all.clone().into_iter().filter(move |path| !has_above(&all, path))
 }
 
 /// Why no path can name a key. [`Display`](fmt::Display) is the sentence that a user reads.
@@ -201,5 +212,17 @@ mod tests {
                 || key.strip_suffix('/').unwrap_or(&key).split('/').all(|part| check_name(part).is_ok());
             prop_assert_eq!(hidden_reason(&key).is_none(), parts_are_good);
         }
+    }
+
+    #[test]
+    fn a_path_below_another_counts_once() {
+        let top = |paths: &[&str]| {
+            let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
+            topmost(&paths).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(top(&["a/b", "a-b", "a", "/a/", "ab"]), ["a", "a-b", "ab"]);
+        assert_eq!(top(&["a/b/c", "a/b", "a/bc"]), ["a/b", "a/bc"]);
+        assert_eq!(top(&["a", "", "b/c"]), [""]);
+        assert_eq!(top(&[]), [""; 0]);
     }
 }

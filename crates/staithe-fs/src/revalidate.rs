@@ -26,19 +26,21 @@ impl Filesystem {
                 _ => return Ok(()),
             }
         };
+        let asked = self.refreshes.moment();
         let Some(object) = self.head(key).await?.filter(|o| o.version.etag == version.etag) else {
             // Not superseded: what the store answered with is what was stored from here meanwhile.
             return if self.supersede(inode, &version) { Err(replaced()) } else { Ok(()) };
         };
         let meta = FileMeta::decode(&object, &self.defaults());
         let mut state = inode.state();
+        let is_believed = self.refreshes.none_since(asked);
         if !state.is_dirty() && meta.kind == inode.kind && self.wants_full() {
             state.meta = meta;
-            state.meta_known = true;
+            state.meta_known |= is_believed;
         }
         if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == object.version.etag) {
             remote.version = object.version;
-            state.validated = Some(Instant::now());
+            state.validated = is_believed.then(Instant::now);
         }
         Ok(())
     }
@@ -50,6 +52,7 @@ impl Filesystem {
             (state.meta_known, state.remote.clone())
         };
         let (false, Some(remote)) = (known, remote) else { return Ok(()) };
+        let asked = self.refreshes.moment();
         let object = self.head(remote.key).await?;
         let Some(object) = object.filter(|o| o.version.etag == remote.version.etag) else {
             let is_known = !self.supersede(inode, &remote.version) && inode.state().meta_known;
@@ -59,7 +62,7 @@ impl Filesystem {
         let mut state = inode.state();
         if !state.meta_known {
             state.meta = meta;
-            state.meta_known = true;
+            state.meta_known = self.refreshes.none_since(asked);
         }
         Ok(())
     }

@@ -16,13 +16,14 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use staithe_fs::{
-    Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Opened, ReadData, Result, SetAttr,
+    Caller, Filesystem, FsError, FsErrorKind, HandleId, Ino, Invalidation, Opened, ReadData, Result, SetAttr,
 };
 
 use crate::directory::{self, Batch};
 use crate::dispatch::{Deadline, Dispatcher, Reply};
 use crate::flags;
 use crate::kernel::Line;
+use crate::notify;
 use crate::passthrough::Passthrough;
 use crate::privileges;
 use crate::send;
@@ -256,7 +257,8 @@ impl fuser::Filesystem for Adapter {
             let (opened, cleared) = privileges::open(fs, ino, mode, uid).await?;
             if cleared {
                 // The answer to an open carries no attributes, and the kernel would go on honouring the bits.
-                tokio::task::spawn_blocking(move || line.get().map(|kernel| kernel.forget_attributes(ino)));
+                let forget = Invalidation::Attributes { ino };
+                tokio::task::spawn_blocking(move || line.get().map(|kernel| notify::tell(kernel, &forget)));
             }
             Ok(opened)
         };

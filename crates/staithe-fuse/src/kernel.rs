@@ -1,5 +1,6 @@
 //! What is told to the kernel beside the session's own replies.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
@@ -10,6 +11,13 @@ use rustix::io::IoSlice;
 use staithe_fs::Ino;
 
 use crate::direntplus::{Records, header};
+
+/// `FUSE_NOTIFY_INVAL_ENTRY`.
+const NOTIFY_INVAL_ENTRY: i32 = 3;
+/// `FUSE_EXPIRE_ONLY`.
+const EXPIRE_ONLY: u32 = 1;
+/// Length of a notification about a name, without the name.
+const NOTICE: usize = 32;
 
 /// A line to the kernel of one mount.
 #[derive(Debug)]
@@ -46,12 +54,52 @@ impl Kernel {
         Ok(())
     }
 
+    /// Makes the kernel ask for the meaning of a name, or of its absence, again. If that is the same, the name stays
+    /// who it is: a working directory, or a mount below it, does not lose its path. Linux before 6.2 does not know the
+    /// flag, and drops the name. May wait for requests in flight in the directory.
+    ///
+    /// # Errors
+    /// `NotFound` for what the kernel does not know; the device's.
+    pub(crate) fn doubt(&self, parent: Ino, name: &str) -> io::Result<()> {
+        let size = (NOTICE + name.len() + 1) as u32;
+        // `struct fuse_out_header` and `struct fuse_notify_inval_entry_out` of the kernel's `fuse.h`.
+        let mut notice = Vec::with_capacity(size as usize);
+        notice.extend_from_slice(&size.to_ne_bytes());
+        notice.extend_from_slice(&NOTIFY_INVAL_ENTRY.to_ne_bytes());
+        notice.extend_from_slice(&0_u64.to_ne_bytes());
+        notice.extend_from_slice(&parent.0.to_ne_bytes());
+        notice.extend_from_slice(&(name.len() as u32).to_ne_bytes());
+        notice.extend_from_slice(&EXPIRE_ONLY.to_ne_bytes());
+        notice.extend_from_slice(name.as_bytes());
+        notice.push(0);
+        rustix::io::write(&self.device, &notice)?;
+        Ok(())
+    }
+
+    /// Makes the kernel forget a name, and what it has below it. May wait for requests in flight in the directory.
+    ///
+    /// # Errors
+    /// As [`doubt`](Self::doubt).
+    pub(crate) fn forget_name(&self, parent: Ino, name: &str) -> io::Result<()> {
+        self.notifier.inval_entry(INodeNo(parent.0), OsStr::new(name))
+    }
+
+    /// Makes the kernel forget the attributes and pages of `ino`. May wait for requests in flight of the inode.
+    ///
+    /// # Errors
+    /// As [`doubt`](Self::doubt).
+    pub(crate) fn forget_inode(&self, ino: Ino) -> io::Result<()> {
+        // From the first byte, without an end.
+        self.notifier.inval_inode(INodeNo(ino.0), 0, 0)
+    }
+
     /// Makes the kernel ask for the attributes of `ino` again. Pages are left alone, so this waits for nobody, and
     /// still belongs on no thread that serves requests.
-    pub(crate) fn forget_attributes(&self, ino: Ino) {
+    ///
+    /// # Errors
+    /// As [`doubt`](Self::doubt).
+    pub(crate) fn forget_attributes(&self, ino: Ino) -> io::Result<()> {
         const NO_PAGES: i64 = -1;
-        if let Err(error) = self.notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0) {
-            tracing::debug!(ino = ino.0, %error, "the kernel could not be told");
-        }
+        self.notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0)
     }
 }

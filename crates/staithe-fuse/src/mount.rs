@@ -72,9 +72,8 @@ impl FuseMount {
         };
         let fuse = device::mount(&mountpoint, config)?;
         let started = start(adapter, fuse, &line, config, &mountpoint).and_then(|(session, minor)| {
-            let notifier = session.notifier();
             let ended = run(session)?;
-            notify::spawn(notifier, invalidations, ended.clone()).map_err(|e| cannot("start a thread", e))?;
+            notify::spawn(line, invalidations, ended.clone()).map_err(|e| cannot("start a thread", e))?;
             Ok((ended, minor))
         });
         let (ended, minor) = match started {

@@ -13,7 +13,6 @@ use super::walk::{Kept, Wanted};
 use super::{Catch, Place, small_body};
 use crate::api::{Ino, Kind, Lookup};
 use crate::error::Result;
-use crate::fetch::learn_version;
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote};
 use crate::lookup::{Dent, SMALL_BODY};
@@ -71,10 +70,10 @@ impl Filesystem {
             return Ok(Some(pinned.clone()));
         }
         let path = self.path_in(dir, name)?;
-        let token = self.names.begin(dir.0);
+        let asked = self.asking(dir);
         let body = body && !self.is_listed_on_disk(&path, dent);
         let answer = self.ask_listed(&path, dent, body).await?;
-        match self.settle(dir, name, &token, answer, false)? {
+        match self.settle(dir, name, &asked, answer, false)? {
             // The reference counted for the kernel is ours, until that asks and counts its own.
             Some(Lookup::Found(entry)) => self.inodes.get(entry.attr.ino).map(Some),
             _ => Ok(None),
@@ -84,10 +83,11 @@ impl Filesystem {
     /// Fetches the bytes of a small file whose attributes are known, unless an open would not ask for them.
     async fn fetch_body(&self, inode: &Arc<Inode>) -> Result<()> {
         let Some(remote) = self.lacks_body(inode) else { return Ok(()) };
+        let moment = self.refreshes.moment();
         let answer = self.get_checked(&remote, 0..remote.size).await?;
         let version = answer.meta.version;
         let body = Payload::new(answer.body.try_collect::<Vec<_>>().await?).to_bytes();
-        learn_version(inode, &version);
+        self.learn_version(inode, &version, moment);
         self.bodies.hold(inode, &version.etag, body);
         Ok(())
     }

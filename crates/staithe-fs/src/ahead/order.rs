@@ -55,6 +55,11 @@ impl Ahead {
         pages.truncate(PAGES_MOST);
     }
 
+    /// The pages of a directory are out of date.
+    pub(super) fn forget_pages(&self, dir: Ino) {
+        self.pages.0.lock().retain(|page| page.dir != dir);
+    }
+
     /// The page of a directory that shows what is around or after a name.
     fn page(&self, dir: Ino, holds: impl Fn(&Page) -> bool) -> Option<Arc<Page>> {
         self.pages.0.lock().iter().find(|page| page.dir == dir && holds(page)).cloned()

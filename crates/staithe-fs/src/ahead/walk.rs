@@ -405,6 +405,14 @@ impl<H: Clone> Walks<H> {
         self.recent.iter().any(|w| !w.steps.is_empty())
     }
 
+    /// Ends the walk of a directory, if there is one.
+    pub(super) fn leave(&mut self, dir: Ino) {
+        let Some(at) = self.recent.iter().position(|w| w.dir == dir) else { return };
+        if let Some(mut walk) = self.recent.remove(at) {
+            self.end(&mut walk);
+        }
+    }
+
     /// Ends all walks.
     pub(super) fn clear(&mut self) {
         for mut walk in std::mem::take(&mut self.recent) {

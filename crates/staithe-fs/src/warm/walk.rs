@@ -2,7 +2,6 @@
 //!
 //! Memory: the walk holds one page of each directory on the way down to where it stands, whatever these hold.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -13,6 +12,7 @@ use crate::directory::{Final, Progress};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::lookup::Dent;
+use crate::names::topmost;
 use crate::table::Pinned;
 
 /// A file that was found.
@@ -122,7 +122,7 @@ impl Filesystem {
     }
 
     /// The inode at a path from the root.
-    async fn find(&self, path: &str) -> Result<Pinned<'_>> {
+    pub(crate) async fn find(&self, path: &str) -> Result<Pinned<'_>> {
         let mut at = self.inodes.pin(self.inodes.get(Ino::ROOT)?);
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = self.child(at.ino, name).await?.ok_or_else(|| absent(path))?;
@@ -149,31 +149,4 @@ async fn send<'f>(found: &mpsc::Sender<Target<'f>>, target: Target<'f>, meter: M
 
 fn absent(path: &str) -> FsError {
     FsError::new(FsErrorKind::NotFound, format!("there is no {path:?}"))
-}
-
-/// The paths that lie below no other.
-fn topmost(paths: &[String]) -> impl Iterator<Item = &str> {
-    let all: BTreeSet<&str> = paths.iter().map(|path| path.trim_matches('/')).collect();
-    let has_above = |all: &BTreeSet<&str>, path: &str| {
-        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-        !path.is_empty() && above.chain([""]).any(|above| all.contains(above))
-    };
-    all.clone().into_iter().filter(move |path| !has_above(&all, path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_below_another_is_walked_once() {
-        let top = |paths: &[&str]| {
-            let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();
-            topmost(&paths).map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(top(&["a/b", "a-b", "a", "/a/", "ab"]), ["a", "a-b", "ab"]);
-        assert_eq!(top(&["a/b/c", "a/b", "a/bc"]), ["a/b", "a/bc"]);
-        assert_eq!(top(&["a", "", "b/c"]), [""]);
-        assert_eq!(top(&[]), [""; 0]);
-    }
 }
