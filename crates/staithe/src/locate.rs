@@ -34,6 +34,17 @@ pub(crate) fn locate(path: &Path) -> Result<Place, Failure> {
         .ok_or_else(|| Failure::failed(format!("nothing of staithe is mounted on {}", real.display())))
 }
 
+/// A place as the keys have it.
+///
+/// # Errors
+/// One sentence: `path`, which it is of, is not UTF-8.
+pub(crate) fn key_path(path: &Path, place: &Place) -> Result<String, Failure> {
+    let text = place.below.to_str().map(str::to_owned);
+    text.ok_or_else(|| {
+        Failure::failed(format!("{} is not UTF-8, as all names in a bucket are", path.display()))
+    })
+}
+
 /// Where a path without links lies, if that is in a mount of ours.
 fn place(real: &Path, table: &[MountEntry]) -> Option<Place> {
     let mount = covering(real, table).filter(|m| m.is_staithe())?;

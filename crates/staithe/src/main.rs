@@ -3,7 +3,7 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `warm`), `doctor` looks before anybody mounts.
+//! (`status`, `warm`, `refresh`), `doctor` looks before anybody mounts.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -14,6 +14,7 @@ mod failure;
 mod locate;
 mod options;
 mod places;
+mod refresh;
 mod registry;
 mod settings;
 mod source;
@@ -53,6 +54,7 @@ fn run(command: Command) -> Result<u8, Failure> {
             daemon::run(settings)
         }
         Command::Warm(options) => warm::run(&options),
+        Command::Refresh(options) => refresh::run(&options),
         Command::Umount(options) => umount::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Status(options) => status::run(&options),

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Jobs(Rest),
     /// Fetch files into the cache of their mount
     Warm(WarmOptions),
+    /// Forget what a mount remembers of names and attributes, so that it asks the store
+    Refresh(RefreshOptions),
     #[command(hide = true)]
     Reload(Rest),
     #[command(hide = true)]
@@ -57,6 +59,7 @@ impl Command {
             Self::Sync(_) => "sync",
             Self::Jobs(_) => "jobs",
             Self::Warm(_) => "warm",
+            Self::Refresh(_) => "refresh",
             Self::Reload(_) => "reload",
             Self::Verify(_) => "verify",
             Self::Snapshot(_) => "snapshot",
@@ -245,6 +248,13 @@ pub(crate) struct WarmOptions {
     /// How many files at once
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) jobs: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RefreshOptions {
+    /// Files, and directories with all that is below them, in any mounts; a mount point is the whole mount
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -12,7 +12,7 @@ use staithe_fuse::MountEntry;
 
 use crate::control::{Conversation, Reply, Request, Warm, Warming};
 use crate::failure::{DONE, Failure};
-use crate::locate::{Place, locate};
+use crate::locate::{key_path, locate};
 use crate::options::WarmOptions;
 
 /// How long a daemon may take to say that it is there.
@@ -70,13 +70,6 @@ fn in_one_mount(paths: &[PathBuf]) -> Result<(MountEntry, Vec<String>), Failure>
     }
     let mount = mount.ok_or_else(|| Failure::usage("there is nothing to warm; name a path"))?;
     Ok((mount, below))
-}
-
-fn key_path(path: &Path, place: &Place) -> Result<String, Failure> {
-    let text = place.below.to_str().map(str::to_owned);
-    text.ok_or_else(|| {
-        Failure::failed(format!("{} is not UTF-8, as all names in a bucket are", path.display()))
-    })
 }
 
 /// The path without links.

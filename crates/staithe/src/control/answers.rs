@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
-use super::protocol::{Cache, Memory, Reply, Request, Status, Warm, Warming};
+use super::protocol::{Cache, Memory, Refresh, Refreshed, Reply, Request, Status, Warm, Warming};
 use crate::failure::chain;
 
 /// How often a client hears how far its request has come.
@@ -51,6 +51,7 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
     match request {
         Request::Status {} => json(&status(served).await?),
         Request::Warm(wanted) => json(&warm(served, wanted, &news).await?),
+        Request::Refresh(wanted) => json(&refresh(served, &wanted, &news).await),
     }
 }
 
@@ -116,6 +117,18 @@ async fn warm(served: &Served, wanted: Warm, news: &News) -> Result<Warming, Str
                 let so_far = Warming::from(&*progress.borrow());
                 news.tell(&so_far);
             }
+        }
+    }
+}
+
+async fn refresh(served: &Served, wanted: &Refresh, news: &News) -> Refreshed {
+    let mut refreshing = pin!(served.fs.refresh(&wanted.paths));
+    let mut tick = interval(NEWS_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            report = &mut refreshing => return report.into(),
+            _ = tick.tick() => news.tell(&Value::Null),
         }
     }
 }

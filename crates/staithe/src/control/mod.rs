@@ -28,5 +28,5 @@ mod server;
 
 pub(crate) use answers::Served;
 pub(crate) use client::Conversation;
-pub(crate) use protocol::{Reply, Request, Status, Warm, Warming};
+pub(crate) use protocol::{Failed, Refresh, Refreshed, Reply, Request, Status, Warm, Warming};
 pub(crate) use server::Server;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use staithe_fs::WarmReport;
+use staithe_fs::{RefreshReport, WarmReport};
 
 /// The version of requests and replies.
 const VERSION: u32 = 1;
@@ -18,6 +18,8 @@ pub(crate) enum Request {
     Status {},
     /// Fetch files into the cache. News and done: [`Warming`].
     Warm(Warm),
+    /// Forget names and attributes. News: it is still at it. Done: [`Refreshed`].
+    Refresh(Refresh),
 }
 
 /// A reply; all but `News` are the last one.
@@ -106,7 +108,24 @@ pub(crate) struct Warming {
     pub(crate) failures: Vec<Failed>,
 }
 
-/// What could not be warmed, and why.
+/// What to forget.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refresh {
+    /// From the root of the mount, whose own path is empty.
+    pub(crate) paths: Vec<String>,
+}
+
+/// What was forgotten: a [`RefreshReport`].
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refreshed {
+    /// Names that were remembered.
+    pub(crate) names: u64,
+    /// Files and directories in memory.
+    pub(crate) inodes: u64,
+    pub(crate) failures: Vec<Failed>,
+}
+
+/// What could not be warmed or refreshed, and why.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failed {
     pub(crate) path: String,
@@ -125,6 +144,14 @@ impl From<&WarmReport> for Warming {
             failed: report.failed,
             failures: failures.map(|f| Failed { path: f.path.clone(), reason: f.reason.clone() }).collect(),
         }
+    }
+}
+
+impl From<RefreshReport> for Refreshed {
+    fn from(report: RefreshReport) -> Self {
+        let failures = report.failures.into_iter();
+        let failures = failures.map(|f| Failed { path: f.path, reason: f.reason }).collect();
+        Self { names: report.names, inodes: report.inodes, failures }
     }
 }
 
@@ -166,7 +193,8 @@ mod tests {
     #[test]
     fn requests_are_read_as_they_are_written() {
         let warm = Request::Warm(Warm { paths: vec![String::new(), "a \"b\"\n".to_owned()], jobs: 3 });
-        for request in [Request::Status {}, warm] {
+        let refresh = Request::Refresh(Refresh { paths: vec!["d".to_owned()] });
+        for request in [Request::Status {}, warm, refresh] {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));
             assert_eq!(Request::parse(&line).unwrap(), request);
