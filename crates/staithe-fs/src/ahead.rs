@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::api::Ino;
+use crate::api::{Ino, Kind};
 use crate::bodies::OVERHEAD;
 use crate::filesystem::Filesystem;
 use crate::inode::Inode;
@@ -201,8 +201,11 @@ impl Filesystem {
 }
 
 impl Inode {
-    /// Lets a body go that came ahead of an open which did not come.
+    /// Lets a body go that came ahead of an open which did not come. A link's target is never opened.
     fn drop_unopened_body(&self) {
+        if self.kind == Kind::Symlink {
+            return;
+        }
         let mut state = self.state();
         // Asked under the lock: an open that finds the body has counted itself before.
         if !self.is_open() {

@@ -266,7 +266,11 @@ impl Filesystem {
         if let Some(link) = link {
             let etag = written.version.etag.clone();
             let (size, modified, kind) = (job.size, job.meta.mtime, Some(Kind::File));
-            self.remember(link.parent, &link.name, Some(Dent::File { size, etag, modified, kind }));
+            self.remember(
+                link.parent,
+                &link.name,
+                Some(Dent::File { size, etag, modified, told: false, kind }),
+            );
         }
         let mut state = inode.state();
         state.tries.settle();

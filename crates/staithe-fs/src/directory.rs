@@ -161,7 +161,11 @@ impl Filesystem {
             _ => (dent.clone(), Duration::ZERO),
         };
         let inode = self.known_child(dir.ino, name, &dent);
-        let ttl = if self.refreshes.none_since(moment) { ttl } else { Duration::ZERO };
+        let is_believed = self.refreshes.none_since(moment);
+        if let Some(inode) = inode.as_ref().filter(|_| !is_believed) {
+            inode.doubt();
+        }
+        let ttl = if is_believed { ttl } else { Duration::ZERO };
         let kind = match (&inode, &dent) {
             (Some(inode), _) => Some(inode.kind),
             (None, Dent::Directory { .. }) => Some(Kind::Directory),
@@ -229,6 +233,7 @@ impl Filesystem {
         let listing = listing.and_then(|mut l| l.page(entries.iter().cloned()).is_ok().then_some(l));
         self.ahead.note_page(dir.ino, &entries, is_first);
         self.note_listed(dir, &entries, is_first);
+        self.recall(dir.ino, &entries).await;
         let last = page.next.is_some().then(|| last_listed(&prefix, &page));
         if let Some(token) = page.next {
             *progress = Progress::More(Following { token, ahead: None }, listing);
@@ -252,6 +257,7 @@ impl Filesystem {
         let page = self.flat_page(dir).await?;
         self.ahead.note_page(dir.ino, &page.entries, true);
         self.note_listed(dir, &page.entries, true);
+        self.recall(dir.ino, &page.entries).await;
         Some(page)
     }
 
@@ -301,7 +307,7 @@ impl Filesystem {
         let entry = |(name, inode): (Arc<str>, Arc<Inode>)| {
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
-            (name, Dent::File { size, etag, modified: SystemTime::now(), kind })
+            (name, Dent::File { size, etag, modified: SystemTime::now(), told: false, kind })
         };
         let missing = stream.shown.missing(local);
         stream.shown.extend(missing.into_iter().map(entry));

@@ -27,6 +27,7 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::pace::Pace;
 use crate::patience::Patient;
+use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
 use crate::state_dir::StateDir;
@@ -50,6 +51,7 @@ pub struct Filesystem {
     pub(crate) flat: Flat,
     pub(crate) refreshes: Refreshes,
     pub(crate) absences: Absences,
+    pub(crate) recall: Recall,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -77,6 +79,7 @@ struct Local {
     state_dir: StateDir,
     journal: Journal,
     cache: Option<Arc<DiskCache>>,
+    recall: Recall,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -101,7 +104,8 @@ impl Filesystem {
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let journal = open_journal(state_dir.journal()).await?;
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
-        let local = Local { state_dir, journal, cache };
+        let recall = open_recall(&state_dir, store.volume(), config.attributes).await?;
+        let local = Local { state_dir, journal, cache, recall };
         let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
@@ -139,6 +143,7 @@ impl Filesystem {
             flat: Flat::default(),
             refreshes: Refreshes::default(),
             absences: Absences::default(),
+            recall: local.recall,
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -342,6 +347,7 @@ impl Filesystem {
                 size: remote.size,
                 etag: remote.version.etag.clone(),
                 modified: state.meta.mtime,
+                told: false,
                 kind: Some(kind),
             },
             (None, _) => return,
@@ -356,4 +362,12 @@ async fn open_journal(dir: std::path::PathBuf) -> Result<Journal> {
     tokio::task::spawn_blocking(move || Journal::open(&dir))
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the journal failed", e))?
+}
+
+/// Opens what is kept of attributes, likewise.
+async fn open_recall(state_dir: &StateDir, volume: String, attributes: AttributeSource) -> Result<Recall> {
+    let dir = state_dir.attributes();
+    tokio::task::spawn_blocking(move || Recall::open(&dir, &volume, attributes))
+        .await
+        .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the kept attributes failed", e))
 }

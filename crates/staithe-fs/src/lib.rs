@@ -11,7 +11,7 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `revalidate`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
@@ -50,6 +50,7 @@ mod pace;
 mod patience;
 mod provision;
 mod read;
+mod recall;
 mod recovery;
 mod refresh;
 mod remote;

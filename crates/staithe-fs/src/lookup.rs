@@ -34,6 +34,8 @@ pub(crate) enum Dent {
         size: u64,
         etag: ETag,
         modified: SystemTime,
+        /// Whether the store said when it was, of the object as it is.
+        told: bool,
         /// A listing cannot tell a file from a symbolic link.
         kind: Option<Kind>,
     },
@@ -68,6 +70,7 @@ impl From<&ObjectSummary> for Dent {
             size: o.size,
             etag: o.etag.clone(),
             modified: o.last_modified,
+            told: true,
             kind: (!is_link_sized).then_some(Kind::File),
         }
     }
@@ -143,15 +146,18 @@ impl Filesystem {
         child: Option<Arc<Inode>>,
         dent: &Dent,
     ) -> Option<Arc<Inode>> {
-        if let Some(inode) = child.filter(|c| is_same(c, dent)) {
-            let known = inode.state().meta_known || !self.wants_full();
-            return known.then_some(inode);
-        }
-        if self.wants_full() {
-            return None;
-        }
-        let link = Link { parent, name: Arc::from(name) };
-        Some(self.inodes.adopt(self.listed_state(link, dent)?))
+        let link = || Link { parent, name: Arc::from(name) };
+        let state = match child {
+            Some(inode) if is_same(&inode, dent) => {
+                let known = inode.state().meta_known || !self.wants_full();
+                return (known || self.recall_into(&inode, link(), dent)).then_some(inode);
+            }
+            // What the listing shows may be older.
+            Some(_) if self.wants_full() => None,
+            None if self.wants_full() => self.recalled(link(), dent),
+            _ => self.listed_state(link(), dent),
+        };
+        Some(self.inodes.adopt(state?))
     }
 
     /// The inode that a directory stream can show with its attributes, without asking anybody.
@@ -182,6 +188,12 @@ impl Filesystem {
                 && let Some(answer) = self.try_lookup(parent, name)
             {
                 return answer;
+            }
+            if let Cached::Hit(dent, _) = self.names.lookup(parent.0, name, Instant::now()) {
+                self.recall(parent, &[(Arc::from(name), dent)]).await;
+                if let Some(answer) = self.try_lookup(parent, name) {
+                    return answer;
+                }
             }
             let path = self.path_in(parent, name)?;
             let asked = self.asking(parent);
@@ -448,7 +460,7 @@ fn renew(state: &mut State, meta: &FileMeta, remote: &Remote) -> bool {
 }
 
 /// Whether a remembered name means this inode.
-fn is_same(inode: &Inode, dent: &Dent) -> bool {
+pub(crate) fn is_same(inode: &Inode, dent: &Dent) -> bool {
     match dent {
         Dent::Directory { .. } => inode.is_dir(),
         Dent::File { etag, .. } => {
@@ -464,6 +476,7 @@ fn dent_of(answer: &Answer) -> Option<Dent> {
             size: o.size,
             etag: o.version.etag.clone(),
             modified: o.last_modified,
+            told: true,
             kind: None,
         }),
         Answer::Listed(o) => Some(Dent::from(o)),

@@ -162,6 +162,9 @@ impl Filesystem {
         {
             tracing::info!("the disk cache lacks the last bytes that were fetched");
         }
+        if tokio::time::timeout_at(until, self.recall.settle()).await.is_err() {
+            tracing::info!("the last attributes that were told are not kept for the next run");
+        }
         for inode in &shared {
             inode.end_sharing();
         }

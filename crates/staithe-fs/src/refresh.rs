@@ -143,6 +143,7 @@ impl Filesystem {
     fn forget_path(&self, path: &str) -> Result<Forgotten> {
         let mut forgotten = Forgotten::default();
         let running = self.refreshes.begin();
+        self.doubt_flat();
         let mut at = self.inodes.get(Ino::ROOT)?;
         let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
         while let Some(name) = names.next() {

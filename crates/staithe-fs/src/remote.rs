@@ -77,7 +77,11 @@ impl Filesystem {
     }
 
     pub(crate) async fn head(&self, key: Key) -> Result<Option<ObjectMeta>, StoreError> {
-        found(self.store.head(HeadRequest::latest(key)).await)
+        let object = found(self.store.head(HeadRequest::latest(key)).await)?;
+        if let Some(object) = &object {
+            self.keep_attributes(object, None);
+        }
+        Ok(object)
     }
 
     /// Fetches a whole small object, its attributes and bytes in one request.
@@ -88,7 +92,11 @@ impl Filesystem {
             let request = GetRequest { key: key.clone(), range: None, version: None };
             let Some(answer) = found(self.store.get(request).await)? else { return Ok(None) };
             match answer.body.try_collect::<Vec<_>>().await {
-                Ok(chunks) => return Ok(Some((answer.meta, Payload::new(chunks).to_bytes()))),
+                Ok(chunks) => {
+                    let body = Payload::new(chunks).to_bytes();
+                    self.keep_attributes(&answer.meta, Some(&body));
+                    return Ok(Some((answer.meta, body)));
+                }
                 Err(error) => match backoff.next(&error) {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(error),

@@ -6,6 +6,7 @@
 //! volume     whose unfinished files these are
 //! staging/   bytes that are not in the store yet; beside a file that came from the disk cache its map, until it changes
 //! journal/   what a later start has to finish
+//! attributes/  what the store told of objects, for later runs
 //! ```
 
 use std::fs::Metadata;
@@ -91,6 +92,11 @@ impl StateDir {
     /// Where staged bytes lie.
     pub(crate) fn staging(&self) -> PathBuf {
         self.path.join("staging")
+    }
+
+    /// Where attributes lie.
+    pub(crate) fn attributes(&self) -> PathBuf {
+        self.path.join("attributes")
     }
 
     /// Where the journal lies.

@@ -14,6 +14,8 @@ pub struct FsStatus {
     pub inodes: u64,
     /// Files and directories of which bytes or attributes are not in the store yet.
     pub dirty_files: u64,
+    /// Objects whose attributes are kept for later runs; `None`: nothing is kept.
+    pub attributes_kept: Option<u64>,
     /// The read path.
     pub read: ReadStats,
     /// What the disk cache holds; `None`: there is none.
@@ -46,6 +48,7 @@ impl Filesystem {
             open_files: self.files.len() as u64,
             inodes: self.inodes.len() as u64,
             dirty_files: self.inodes.dirty().len() as u64,
+            attributes_kept: self.recall.kept(),
             read: self.read_stats(),
             cache: self.cache_stats(),
             lends_not: self.lends_not_because(),

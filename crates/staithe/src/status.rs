@@ -56,6 +56,9 @@ fn print(status: &Status) {
     line("write mode", &status.write_mode);
     line("open files", &status.open_files);
     line("dirty files", &status.dirty_files);
+    if let Some(kept) = status.attributes_kept {
+        line("attributes", &format_args!("of {kept} objects are kept for later runs"));
+    }
     line("inodes", &status.inodes);
     line(
         "memory",

@@ -35,7 +35,7 @@ impl Filesystem {
     pub(super) fn send_for(&self, dir: Ino, wanted: Wanted) {
         let Cached::Hit(dent, _) = self.names.lookup(dir.0, &wanted.name, Instant::now()) else { return };
         let body = wanted.body && small_body(&dent).is_some();
-        let is_known = !self.wants_full() || self.known_child(dir, &wanted.name, &dent).is_some();
+        let is_known = !self.wants_full() || self.has_known_child(dir, &wanted.name, &dent);
         let Some(fs) = self.me.upgrade().filter(|_| body || !is_known) else { return };
         let name: Arc<str> = Arc::from(wanted.name);
         let place = (dir, name.clone());
@@ -63,9 +63,18 @@ impl Filesystem {
     /// Learns of a name what is not known of it, and fetches its bytes if `body`; the inode, if it is there, with
     /// one reference counted.
     async fn fetch_ahead(&self, dir: Ino, name: &str, dent: &Dent, body: bool) -> Result<Option<Arc<Inode>>> {
+        let moment = self.refreshes.moment();
+        if !body {
+            self.recall(dir, &[(Arc::from(name), dent.clone())]).await;
+        }
         if let Some(known) = self.known_child(dir, name, dent) {
             let pinned = self.inodes.pin(known);
-            self.fetch_body(&pinned).await?;
+            if body {
+                self.fetch_body(&pinned).await?;
+            } else if !self.is_still(dir, name, dent) || !self.refreshes.none_since(moment) {
+                // What was recalled is of what the name was seen to be before.
+                pinned.doubt();
+            }
             self.inodes.reference(&pinned);
             return Ok(Some(pinned.clone()));
         }
@@ -78,6 +87,10 @@ impl Filesystem {
             Some(Lookup::Found(entry)) => self.inodes.get(entry.attr.ino).map(Some),
             _ => Ok(None),
         }
+    }
+
+    fn is_still(&self, dir: Ino, name: &str, dent: &Dent) -> bool {
+        matches!(self.names.lookup(dir.0, name, Instant::now()), Cached::Hit(now, _) if now == *dent)
     }
 
     /// Fetches the bytes of a small file whose attributes are known, unless an open would not ask for them.

@@ -54,6 +54,7 @@ impl Filesystem {
         // Beyond the page the next one of these listings tells, once the walk is there.
         let following = Following { names: entries.iter().map(coming).collect(), ends: true };
         self.walks(|walks| walks.listed(dir.ino, following));
+        self.recall(dir.ino, &entries).await;
         Ok(true)
     }
 }

@@ -76,6 +76,7 @@ async fn status(served: &Arc<Served>) -> Result<Status, String> {
         write_mode: "through".to_owned(),
         open_files: figures.open_files,
         dirty_files: figures.dirty_files,
+        attributes_kept: figures.attributes_kept,
         inodes: figures.inodes,
         memory: Memory {
             limit_bytes: figures.read.memory_limit,

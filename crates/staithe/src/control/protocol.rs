@@ -49,6 +49,9 @@ pub(crate) struct Status {
     pub(crate) open_files: u64,
     /// Files of which something is not in the store yet.
     pub(crate) dirty_files: u64,
+    /// Objects whose attributes are kept for later runs. `null`: nothing is kept.
+    #[serde(default)]
+    pub(crate) attributes_kept: Option<u64>,
     /// In memory.
     pub(crate) inodes: u64,
     pub(crate) memory: Memory,
