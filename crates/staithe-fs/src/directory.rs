@@ -152,15 +152,17 @@ impl Filesystem {
         offered: &mut Vec<Arc<Inode>>,
     ) -> Option<DirItem> {
         let moment = self.refreshes.moment();
-        let (dent, ttl) = match self.names.lookup(dir.ino.0, name, Instant::now()) {
+        let now = Instant::now();
+        let (dent, ttl, seen) = match self.names.lookup(dir.ino.0, name, now) {
             Cached::Negative(_) | Cached::AbsentByListing(_) => {
                 self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
-                (dent.clone(), self.ttl())
+                (dent.clone(), self.ttl(), now)
             }
-            Cached::Hit(newer, left) => (newer, time_left(left)),
-            _ => (dent.clone(), Duration::ZERO),
+            Cached::Hit(newer, left) => (newer, time_left(left), self.seen(left)),
+            // As old as it may be: nobody knows when its page came.
+            _ => (dent.clone(), Duration::ZERO, self.seen(staithe_dentry::Ttl::None)),
         };
-        let inode = self.known_child(dir.ino, name, &dent);
+        let inode = self.known_child(dir.ino, name, &dent, seen);
         let is_believed = self.refreshes.none_since(moment);
         if let Some(inode) = inode.as_ref().filter(|_| !is_believed) {
             inode.doubt();

@@ -94,6 +94,7 @@ pub(crate) enum Answer {
 /// When a question about a name was put to the store.
 #[derive(Debug)]
 pub(crate) struct Asked {
+    at: Instant,
     token: Token,
     moment: Moment,
 }
@@ -101,7 +102,7 @@ pub(crate) struct Asked {
 impl Filesystem {
     /// To be called before the store is asked about a name in `parent`.
     pub(crate) fn asking(&self, parent: Ino) -> Asked {
-        Asked { moment: self.refreshes.moment(), token: self.names.begin(parent.0) }
+        Asked { at: Instant::now(), moment: self.refreshes.moment(), token: self.names.begin(parent.0) }
     }
 
     /// Looks a name up in memory: what is not stored yet, and what is remembered. `None`: ask
@@ -131,42 +132,60 @@ impl Filesystem {
                 Some(Ok(self.absent(parent, name, ttl, moment)))
             }
             Cached::Hit(dent, left) => {
-                let inode = self.remembered(parent, name, child, &dent)?;
+                let inode = self.remembered(parent, name, child, &dent, self.seen(left))?;
                 Some(Ok(Lookup::Found(self.entry_of(&inode, time_left(left), moment))))
             }
             _ => None,
         }
     }
 
-    /// The inode for a remembered name, if nothing need be asked to make it.
+    /// When something was asked for of which so much of its time is left.
+    pub(crate) fn seen(&self, left: staithe_dentry::Ttl) -> Instant {
+        let now = Instant::now();
+        let age = match self.config.metadata_ttl {
+            Ttl::For(time) => time.saturating_sub(left.as_duration()),
+            Ttl::Zero | Ttl::Forever => Duration::ZERO,
+        };
+        now.checked_sub(age).unwrap_or(now)
+    }
+
+    /// The inode for a name that was as remembered at `seen`, if nothing need be asked to make it.
     fn remembered(
         &self,
         parent: Ino,
         name: &str,
         child: Option<Arc<Inode>>,
         dent: &Dent,
+        seen: Instant,
     ) -> Option<Arc<Inode>> {
         let link = || Link { parent, name: Arc::from(name) };
         let state = match child {
             Some(inode) if is_same(&inode, dent) => {
                 let known = inode.state().meta_known || !self.wants_full();
-                return (known || self.recall_into(&inode, link(), dent)).then_some(inode);
+                return (known || self.recall_into(&inode, link(), dent, seen)).then_some(inode);
             }
             // What the listing shows may be older.
             Some(_) if self.wants_full() => None,
-            None if self.wants_full() => self.recalled(link(), dent),
-            _ => self.listed_state(link(), dent),
+            None if self.wants_full() => self.recalled(link(), dent, seen),
+            _ => self.listed_state(link(), dent, seen),
         };
         Some(self.inodes.adopt(state?))
     }
 
-    /// The inode that a directory stream can show with its attributes, without asking anybody.
-    pub(crate) fn known_child(&self, parent: Ino, name: &str, dent: &Dent) -> Option<Arc<Inode>> {
+    /// The inode that a directory stream can show with its attributes, without asking anybody, for a name that was as
+    /// listed at `seen`.
+    pub(crate) fn known_child(
+        &self,
+        parent: Ino,
+        name: &str,
+        dent: &Dent,
+        seen: Instant,
+    ) -> Option<Arc<Inode>> {
         let child = self.inodes.child(parent, name);
         if let Some(local) = child.as_ref().filter(|c| c.state().is_local()) {
             return Some(local.clone());
         }
-        self.remembered(parent, name, child, dent)
+        self.remembered(parent, name, child, dent, seen)
     }
 
     /// Looks a name up. Counts one kernel reference when it is found.
@@ -303,7 +322,6 @@ impl Filesystem {
         last: bool,
     ) -> Result<Option<Lookup>> {
         self.directory(parent)?;
-        let now = Instant::now();
         let entry = match dent_of(&answer) {
             Some(dent) => staithe_dentry::Entry::Positive(dent),
             None => staithe_dentry::Entry::Negative,
@@ -311,7 +329,7 @@ impl Filesystem {
         let ttl =
             if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
         self.outdate_flat(parent);
-        let stale = self.names.insert(&asked.token, name, entry, deadline(ttl, now)).is_err();
+        let stale = self.names.insert(&asked.token, name, entry, deadline(ttl, asked.at)).is_err();
         if stale && !last {
             return Ok(None);
         }
@@ -319,7 +337,8 @@ impl Filesystem {
         if let Some(local) = child.as_ref().filter(|c| stale || c.state().is_local()) {
             return Ok(Some(Lookup::Found(self.entry(local, Duration::ZERO))));
         }
-        let kernel = if stale { Duration::ZERO } else { kernel_ttl(ttl) };
+        let left = kernel_ttl(ttl).saturating_sub(asked.at.elapsed());
+        let kernel = if stale { Duration::ZERO } else { left };
         let link = Link { parent, name: Arc::from(name) };
         let inode = match answer {
             Answer::Absent => {
@@ -335,10 +354,10 @@ impl Filesystem {
                 }
                 return Ok(Some(self.absent(parent, name, kernel, asked.moment)));
             }
-            Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body),
+            Answer::Object(meta, body) => self.adopt_object(child, link, *meta, body, asked.at),
             Answer::Listed(object) => {
                 let dent = Dent::from(&object);
-                self.remembered(parent, name, child, &dent)
+                self.remembered(parent, name, child, &dent, asked.at)
                     .ok_or_else(|| FsError::new(FsErrorKind::Stale, "a listed name without an inode"))?
             }
             Answer::Directory { marker, meta } => self.adopt_directory(child, link, marker, meta.as_deref()),
@@ -364,15 +383,16 @@ impl Filesystem {
         link: Link,
         object: ObjectMeta,
         body: Option<Bytes>,
+        asked: Instant,
     ) -> Arc<Inode> {
         let meta = FileMeta::decode(&object, &self.defaults());
         let remote = Remote { key: object.key, version: object.version, size: object.size };
         let etag = remote.version.etag.clone();
-        let same = child.filter(|c| c.kind == meta.kind && renew(&mut c.state(), &meta, &remote));
+        let same = child.filter(|c| c.kind == meta.kind && renew(&mut c.state(), &meta, &remote, asked));
         let inode = same.unwrap_or_else(|| {
             let mut state = State::new(Some(link), meta);
             state.remote = Some(remote);
-            state.validated = Some(Instant::now());
+            state.validated = Some(asked);
             self.inodes.adopt(state)
         });
         if let Some(body) = body {
@@ -413,7 +433,7 @@ impl Filesystem {
     }
 
     /// The state of an inode made from a listing alone.
-    fn listed_state(&self, link: Link, dent: &Dent) -> Option<State> {
+    fn listed_state(&self, link: Link, dent: &Dent, seen: Instant) -> Option<State> {
         let c = &self.config;
         match dent {
             Dent::Directory { marker } => {
@@ -430,7 +450,7 @@ impl Filesystem {
                 let version = staithe_store::Version { etag: etag.clone(), id: None };
                 state.remote = Some(Remote { key: self.key(&path).ok()?, version, size: *size });
                 state.meta_known = false;
-                state.validated = Some(Instant::now());
+                state.validated = Some(seen);
                 Some(state)
             }
         }
@@ -446,7 +466,7 @@ impl Filesystem {
 }
 
 /// Takes in what the store says of an inode, if that is the version it has; says so.
-fn renew(state: &mut State, meta: &FileMeta, remote: &Remote) -> bool {
+fn renew(state: &mut State, meta: &FileMeta, remote: &Remote, asked: Instant) -> bool {
     if state.remote.as_ref().is_none_or(|r| r.version.etag != remote.version.etag) {
         return false;
     }
@@ -455,7 +475,7 @@ fn renew(state: &mut State, meta: &FileMeta, remote: &Remote) -> bool {
         state.meta_known = true;
     }
     state.remote = Some(remote.clone());
-    state.validated = Some(Instant::now());
+    state.validated = Some(asked);
     true
 }
 

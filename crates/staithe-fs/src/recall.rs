@@ -153,7 +153,7 @@ impl Filesystem {
     }
 
     /// The state of an inode that a listing shows and whose attributes are kept.
-    pub(crate) fn recalled(&self, link: Link, dent: &Dent) -> Option<State> {
+    pub(crate) fn recalled(&self, link: Link, dent: &Dent, seen: Instant) -> Option<State> {
         let Dent::File { size, etag, modified, .. } = dent else { return None };
         let record = self.recall.here(link.parent, &link.name, dent)?;
         let key = self.key(&self.path_in(link.parent, &link.name).ok()?).ok()?;
@@ -167,13 +167,13 @@ impl Filesystem {
         let mut state = State::new(Some(link), meta);
         state.body = target.filter(|target| target.len() as u64 == *size).map(Bytes::from);
         state.remote = Some(Remote { key, version, size: *size });
-        state.validated = Some(Instant::now());
+        state.validated = Some(seen);
         Some(state)
     }
 
     /// Gives an inode that is as listed its attributes, if they are kept; says so.
-    pub(crate) fn recall_into(&self, inode: &Inode, link: Link, dent: &Dent) -> bool {
-        let Some(recalled) = self.recalled(link, dent) else { return false };
+    pub(crate) fn recall_into(&self, inode: &Inode, link: Link, dent: &Dent, seen: Instant) -> bool {
+        let Some(recalled) = self.recalled(link, dent, seen) else { return false };
         let mut state = inode.state();
         if recalled.meta.kind != inode.kind || state.is_dirty() {
             return false;

@@ -26,7 +26,7 @@ impl Filesystem {
                 _ => return Ok(()),
             }
         };
-        let asked = self.refreshes.moment();
+        let (at, asked) = (Instant::now(), self.refreshes.moment());
         let Some(object) = self.head(key).await?.filter(|o| o.version.etag == version.etag) else {
             // Not superseded: what the store answered with is what was stored from here meanwhile.
             return if self.supersede(inode, &version) { Err(replaced()) } else { Ok(()) };
@@ -40,7 +40,7 @@ impl Filesystem {
         }
         if let Some(remote) = state.remote.as_mut().filter(|r| r.version.etag == object.version.etag) {
             remote.version = object.version;
-            state.validated = is_believed.then(Instant::now);
+            state.validated = is_believed.then_some(at);
         }
         Ok(())
     }

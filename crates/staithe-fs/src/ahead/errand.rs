@@ -67,7 +67,11 @@ impl Filesystem {
         if !body {
             self.recall(dir, &[(Arc::from(name), dent.clone())]).await;
         }
-        if let Some(known) = self.known_child(dir, name, dent) {
+        let seen = match self.names.lookup(dir.0, name, Instant::now()) {
+            Cached::Hit(_, left) => self.seen(left),
+            _ => self.seen(staithe_dentry::Ttl::None),
+        };
+        if let Some(known) = self.known_child(dir, name, dent, seen) {
             let pinned = self.inodes.pin(known);
             if body {
                 self.fetch_body(&pinned).await?;
