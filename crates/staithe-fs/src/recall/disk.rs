@@ -192,8 +192,10 @@ impl Shared {
             database.delete_keyspace(generation(&database, gone)?)?;
         }
         let (young, old) = (generation(&database, number)?, generation(&database, number - 1)?);
+        // All will be counted; what is there is of use before.
+        let is_any = !young.is_empty()? || !old.is_empty()?;
         let generations = RwLock::new(Generations { number, young, old });
-        let (count, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (count, failed) = (AtomicU64::new(u64::from(is_any)), AtomicBool::new(false));
         Ok(Some(Self { database, generations, limits, count, failed }))
     }
 
@@ -223,8 +225,6 @@ impl Shared {
 
     fn count_all(&self) -> fjall::Result<Held> {
         let Generations { young, old, .. } = self.generations.read().clone();
-        // Something may be recalled before all is counted.
-        self.count.fetch_max(u64::from(!young.is_empty()? || !old.is_empty()?), Ordering::Relaxed);
         let mut held = Held::default();
         for guard in young.iter() {
             let (key, record) = guard.into_inner()?;
