@@ -49,7 +49,6 @@ pub(crate) struct Following {
 /// A page that was asked for while the one before it is read; not, once this is dropped.
 struct PageAhead {
     prefix: String,
-    asked: Instant,
     since: Token,
     answer: AbortOnDropHandle<Result<ListPage, StoreError>>,
 }
@@ -274,25 +273,24 @@ impl Filesystem {
     fn ask_ahead(&self, dir: &Inode, progress: &mut Progress) {
         let Progress::More(following @ Following { ahead: None, .. }, _) = progress else { return };
         let Ok(path) = self.inodes.path(dir.ino) else { return };
-        if self.config.metadata_ttl == Ttl::Zero {
+        if self.config.metadata_ttl == Ttl::Zero || self.tasks.is_closed() {
             return;
         }
         let prefix = self.prefix_below(&path);
         let request = page_request(&prefix, Some(following.token.clone()));
-        let (asked, since) = (Instant::now(), self.names.begin(dir.ino.0));
+        let since = self.names.begin(dir.ino.0);
         let store = self.store.clone();
-        let answer = self.tasks.spawn_on(async move { store.list(request).await }, &self.runtime);
-        following.ahead = Some(PageAhead { prefix, asked, since, answer: AbortOnDropHandle::new(answer) });
+        // Nothing waits for it but its reader: a drain does not.
+        let answer = self.runtime.spawn(async move { store.list(request).await });
+        following.ahead = Some(PageAhead { prefix, since, answer: AbortOnDropHandle::new(answer) });
     }
 
-    /// The page that was asked for ahead, if nothing was changed here since and its time is not over; else that
-    /// page, or the first one, as it is now.
+    /// The page that was asked for ahead, if nothing was changed here since; else that page, or the first one, as it
+    /// is now. However long it lay: a stream is a listing of when it began, and what is remembered of it counts from
+    /// then.
     async fn list_page(&self, prefix: &str, following: Option<Following>) -> Result<ListPage> {
         let (token, ahead) = following.map_or((None, None), |f| (Some(f.token), f.ahead));
-        let holds = |ahead: &PageAhead| {
-            let is_fresh = self.is_fresh(Some(ahead.asked), Instant::now());
-            is_fresh && ahead.prefix == prefix && self.names.holds(&ahead.since)
-        };
+        let holds = |ahead: &PageAhead| ahead.prefix == prefix && self.names.holds(&ahead.since);
         if let Some(mut ahead) = ahead.filter(holds)
             && let Ok(Ok(page)) = (&mut ahead.answer).await
             && self.names.holds(&ahead.since)
