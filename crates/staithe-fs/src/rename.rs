@@ -234,6 +234,8 @@ impl Filesystem {
             }
             source.state().marker = crate::inode::Marker::Present;
             self.relink(source, from, to);
+        } else {
+            self.forget_copies(target, to);
         }
         for moved in std::iter::once(source).chain(target) {
             self.forget_listings(moved.ino);
@@ -243,6 +245,16 @@ impl Filesystem {
             self.keep_anew(&inode).await;
         }
         Ok(())
+    }
+
+    /// After a directory could not move: forgets what was learned of its new name while copies were there.
+    fn forget_copies(&self, target: Option<&Arc<Inode>>, to: End<'_>) {
+        self.names.forget(to.parent.0, to.name);
+        let seen = self.inodes.child(to.parent, to.name).filter(|seen| seen.is_dir());
+        if let Some(seen) = seen.filter(|seen| target.is_none_or(|target| target.ino != seen.ino)) {
+            self.forget_listings(seen.ino);
+            self.nameless(&seen);
+        }
     }
 
     /// Outdates what was asked about a directory and those below it while their keys moved: it may show half of them.
