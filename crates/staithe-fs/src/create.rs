@@ -34,6 +34,8 @@ impl Filesystem {
         self.put_marker(&path, &meta, PutCondition::IfAbsent).await?;
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         state.marker = Marker::Present;
+        // What a flat listing has of it is of one that was there before.
+        self.outdate_flat_at(&path);
         Ok(self.born(&directory, state))
     }
 

@@ -3,14 +3,16 @@
 //!
 //! A walker that is [seen](recognise) to be one gets a [run]: a listing without a delimiter, from the directory
 //! on that he lists now, page by page, a little ahead of him. Directories are [put together](rebuild) from it. He
-//! who comes to a directory that the run is about to reach waits for its page; if it is not on that one, or the run
-//! failed, he lists the directory himself, as if there were no runs.
+//! who comes to a directory that the run is about to reach waits for its page, and for two more once it has begun; if it
+//! is not whole then, or too old, or the run failed, he lists the directory himself, as if there were no runs. So
+//! does at once who is no walker, unless the directory is there.
 //!
 //! Invariants, beside those of [`run`], [`rebuild`] and [`recognise`]:
 //! 1. A directory of a flat listing is shown and remembered only if nothing in it was changed here, or learned
 //!    otherwise, since its first page was asked for. Who lists it takes a token, then the directory, and then looks
 //!    whether the token holds; who changes something tells the [changes] first, and then outdates the tokens. So
-//!    either the directory is gone, or the token does not hold.
+//!    either the directory is gone, or the token does not hold. Who learns of a name outdates no token: so the
+//!    changes are asked once more when the listing that is remembered has begun.
 //! 2. A directory that moved with everything below it is told as a doubt, before its new name is seen: whatever was
 //!    asked for earlier goes.
 //! 3. What was learned counts from when it was asked for: it is shown and remembered until then plus the time to
@@ -43,7 +45,10 @@ use crate::lookup::{Dent, deadline};
 
 use rebuild::Rebuilt;
 use recognise::Recogniser;
-use run::{Found, RunId, Runs, Ticket};
+use run::{Found, NoRun, RunId, Runs, Ticket};
+
+/// Pages that are waited for because they may end a directory which has begun.
+const OPEN_PAGES: u32 = 2;
 
 /// The walkers that are seen, and the listings that run ahead of them.
 #[derive(Debug, Default)]
@@ -79,20 +84,26 @@ impl Filesystem {
     pub(crate) async fn flat_page(&self, dir: &Inode) -> Option<Page> {
         let prefix = self.prefix_below(&self.inodes.path(dir.ino).ok()?);
         let mut walk = self.note_step(dir);
-        let (mut patience, mut begun) = (true, None);
+        let (mut patience, mut pages, mut begun) = (true, 0, None);
         while self.has_use_for_flat() {
             let token = self.names.begin(dir.ino.0);
             let now = Instant::now();
             match self.runs(|runs| runs.find(&prefix, now, |asked| self.is_fresh(Some(asked), now))) {
                 Found::Here { rebuilt, is_next } => {
                     if is_next {
-                        self.flat.seen.lock().judged(true);
+                        self.flat.seen.lock().was_of_use();
                     }
+                    let page = self.hand_over(dir, token, rebuilt);
                     self.flat.wake.notify_waiters();
-                    return self.hand_over(dir, token, rebuilt);
+                    return page;
                 }
+                // The run stays: what lies below is probably wanted next.
+                Found::Unfit => return None,
+                Found::Coming { is_open: true, .. } if pages == OPEN_PAGES => return None,
+                _ if walk.is_none() => break,
                 Found::Coming { run, is_open, mut page } if is_open || patience => {
                     patience = is_open && patience;
+                    pages += u32::from(is_open);
                     let _waiting = self.wait_for(run, &prefix);
                     if page.changed().await.is_err() {
                         // The run failed: another one is not worth the wait.
@@ -100,19 +111,21 @@ impl Filesystem {
                     }
                 }
                 Found::Coming { .. } | Found::Nothing if begun.is_none() => {
-                    begun = Some(self.begin_run(walk?, &prefix)?);
+                    let top = walk?;
+                    begun = Some((self.begin_run(top, &prefix)?, top));
                     patience = true;
                 }
-                Found::Coming { .. } | Found::Large | Found::Nothing => break,
+                Found::Coming { .. } | Found::Nothing => break,
             }
             if let Some(known) = self.known_whole(dir) {
                 // A helper of his was faster.
                 return Some(known);
             }
         }
-        if let Some(run) = begun {
-            self.runs(|runs| runs.end(run));
-            self.flat.seen.lock().judged(false);
+        if let Some((run, top)) = begun
+            && self.runs(|runs| runs.end(run))
+        {
+            self.flat.seen.lock().was_useless(top);
         }
         None
     }
@@ -134,8 +147,15 @@ impl Filesystem {
             return;
         }
         match self.inodes.path(dir) {
-            Ok(path) => self.runs(|runs| runs.note(self.prefix_below(&path))),
+            Ok(path) => self.outdate_flat_at(&path),
             Err(_) => self.doubt_flat(),
+        }
+    }
+
+    /// As [`outdate_flat`](Self::outdate_flat), of the directory at a path, whether or not it is in memory.
+    pub(crate) fn outdate_flat_at(&self, path: &str) {
+        if self.flat.going.load(Ordering::SeqCst) {
+            self.runs(|runs| runs.note(self.prefix_below(path)));
         }
     }
 
@@ -144,9 +164,9 @@ impl Filesystem {
         self.runs(Runs::doubt);
     }
 
-    /// Ends all flat listings.
+    /// Ends all flat listings, for good.
     pub(crate) fn end_runs(&self) {
-        self.runs(Runs::clear);
+        self.runs(Runs::close);
         self.flat.wake.notify_waiters();
     }
 
@@ -174,12 +194,17 @@ impl Filesystem {
         if !prefix.starts_with(&root) {
             return None;
         }
-        let run = self.runs(|runs| runs.begin(root, prefix, Instant::now()));
-        match run {
-            Some(run) => self.send_driver(run),
-            None => self.flat.seen.lock().judged(false),
+        match self.runs(|runs| runs.begin(root, prefix, Instant::now())) {
+            Ok(run) => {
+                self.send_driver(run, top);
+                Some(run)
+            }
+            Err(NoRun::Useless) => {
+                self.flat.seen.lock().was_useless(top);
+                None
+            }
+            Err(NoRun::Busy) => None,
         }
-        run
     }
 
     fn wait_for(&self, run: RunId, prefix: &str) -> Waiting<'_> {
@@ -196,6 +221,10 @@ impl Filesystem {
         }
         let until = deadline(self.config.metadata_ttl, rebuilt.asked.at);
         let mut listing = self.names.listing(token, until).ok()?;
+        // A name that was looked up since does not outdate the token. From here on the listing spares such names.
+        if !self.runs(|runs| runs.holds(&rebuilt)) {
+            return None;
+        }
         listing.page(rebuilt.entries.iter().cloned()).ok()?;
         // It may be too large to be remembered; it must not be outdated.
         let _ = listing.complete();

@@ -154,8 +154,8 @@ impl Filesystem {
         if let Some(marker) = self.marker_key(&path)? {
             self.store.delete(DeleteRequest::latest(marker)).await?;
         }
+        self.outdate_flat_at(&path);
         if let Some(inode) = &child {
-            self.outdate_flat(inode.ino);
             self.names.forget_dir(inode.ino.0);
             self.nameless(inode);
         }

@@ -409,3 +409,148 @@ async fn the_next_page_is_asked_for_while_one_is_read() {
     assert_eq!(seen.len(), expected.len());
     assert!(seen.into_iter().collect::<BTreeSet<_>>() == expected);
 }
+
+#[tokio::test]
+async fn a_slow_reader_asks_for_no_page_twice() {
+    let ttl = Duration::from_millis(10);
+    let w = with(MemoryOptions::default(), Ttl::For(ttl)).await;
+    for file in 0..3500 {
+        w.put(&format!("d/{file:05}"), "x").await;
+    }
+    let dir = w.ino("d").await;
+    w.spent();
+    let handle = w.fs.opendir(dir).await.unwrap();
+    let (mut offset, mut seen) = (0, 0);
+    loop {
+        let items = w.fs.readdir(handle, offset, 400).await.unwrap();
+        let Some(last) = items.last() else { break };
+        (offset, seen) = (last.next, seen + items.len());
+        tokio::time::sleep(ttl * 2).await;
+    }
+    assert_eq!((seen, lists(&w)), (3500 + 2, 4));
+}
+
+#[tokio::test]
+async fn a_new_directory_has_nothing_of_one_that_was_there_before() {
+    let (w, dirs) = walked_to_the_third().await;
+    w.put("d005/again/old", "x").await;
+    w.entries(dirs[2]).await;
+    w.bucket.delete(DeleteRequest::latest(k("d005/again/old"))).await.unwrap();
+    assert!(w.try_ino("d005/again").await.is_none());
+    let made = w.fs.mkdir(dirs[5], "again", 0o755, ROOT).await.unwrap().attr.ino;
+    assert!(w.entries(made).await.is_empty());
+    w.entries(dirs[3]).await;
+    assert_eq!(lists(&w), 3, "d005/again was looked up and listed, everything else came at once");
+}
+
+#[tokio::test]
+async fn who_is_no_walker_does_not_wait_for_one() {
+    let (w, dirs) = walked_to_the_third().await;
+    let gate = Gate::new();
+    w.faults.add(Fault::new(FaultAction::HoldBefore(gate.clone())).on(Op::List).key(str::is_empty).times(1));
+    let walker = async { w.entries(dirs[2]).await };
+    let other = async {
+        gate.arrived(1).await;
+        let listed = tokio::time::timeout(Duration::from_secs(3), w.entries(dirs[11])).await;
+        gate.open();
+        listed.expect("he lists it himself").len()
+    };
+    let (walked, other) = tokio::join!(walker, other);
+    assert_eq!((walked.len(), other), (3, 3));
+}
+
+#[tokio::test]
+async fn a_directory_that_does_not_end_is_waited_for_two_pages_and_what_is_in_it_still_comes() {
+    let w = with(MemoryOptions { page_max: 10, ..MemoryOptions::default() }, Ttl::Forever).await;
+    fill(&w, "", 4, 1).await;
+    fill(&w, "d002/", 20, 4).await;
+    let mut dirs = Vec::new();
+    for name in w.entries(Ino::ROOT).await {
+        dirs.push(w.child(Ino::ROOT, name.trim_end_matches('/')).await);
+    }
+    w.entries(dirs[0]).await;
+    w.entries(dirs[1]).await;
+    w.spent();
+    assert_eq!(w.entries(dirs[2]).await.len(), 21);
+    let asked: Vec<_> = w.log.table().0.into_iter().map(|record| record.key).collect();
+    assert_eq!(asked, ["", "", "", "d002/", "d002/", "d002/"]);
+    w.spent();
+    for sub in 0..6 {
+        let dir = w.child(dirs[2], &format!("d{sub:03}")).await;
+        assert_eq!(w.entries(dir).await.len(), 4);
+    }
+    let table = w.log.table();
+    let mut listed = table.0.iter().filter(|record| record.operation == Op::List);
+    assert!(listed.all(|record| record.key.is_empty()), "{table}");
+}
+
+#[tokio::test]
+async fn a_driver_that_panics_leaves_nobody_waiting() {
+    let (w, dirs) = walked_to_the_third().await;
+    let panics = |key: &str| {
+        assert!(!key.is_empty(), "the store panics");
+        false
+    };
+    w.faults.add(Fault::new(FaultAction::Hang).on(Op::List).key(panics));
+    for dir in &dirs[2..] {
+        let listed = tokio::time::timeout(Duration::from_secs(20), w.entries(*dir)).await;
+        assert_eq!(listed.expect("nobody waits for ever").len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn copies_of_a_directory_that_could_not_move_are_not_remembered() {
+    let w = world().await;
+    for key in ["a/f1", "a/f2", "c"] {
+        w.put(key, "x").await;
+    }
+    let gate = Gate::new();
+    let held = Fault::new(FaultAction::HoldAfter(gate.clone())).on(Op::Copy).key(|key| key.ends_with("f1"));
+    let failed =
+        Fault::new(FaultAction::FailBefore(ErrorKind::Forbidden)).on(Op::Copy).key(|key| key.ends_with("f2"));
+    w.faults.add(held);
+    w.faults.add(failed);
+    w.ino("a").await;
+    let moved = w.fs.rename(Ino::ROOT, "a", Ino::ROOT, "b", RenameMode::Replace);
+    let meanwhile = async {
+        gate.arrived(1).await;
+        let shown = w.entries(Ino::ROOT).await;
+        let copies = w.child(Ino::ROOT, "b").await;
+        w.entries(copies).await;
+        gate.open();
+        shown
+    };
+    let (moved, meanwhile) = tokio::join!(moved, meanwhile);
+    moved.unwrap_err();
+    assert_eq!(meanwhile, ["a/", "b/", "c"]);
+    assert_eq!(w.entries(Ino::ROOT).await, ["a/", "c"]);
+    assert!(w.try_ino("b").await.is_none());
+    assert_eq!(w.list("a").await, ["f1", "f2"]);
+}
+
+#[tokio::test]
+async fn once_draining_nothing_is_asked_for_ahead_or_waited_for() {
+    let w = world().await;
+    for file in 0..1500 {
+        w.put(&format!("large/{file:05}"), "x").await;
+    }
+    fill(&w, "", 12, 3).await;
+    let large = w.ino("large").await;
+    let gate = Gate::new();
+    let next = |key: &str| key == "large/";
+    w.faults.add(Fault::new(FaultAction::HoldBefore(gate.clone())).on(Op::List).key(next).skip(1));
+    let handle = w.fs.opendir(large).await.unwrap();
+    w.fs.readdir(handle, 0, 800).await.unwrap();
+    gate.arrived(1).await;
+    let drained = w.fs.drain(Duration::from_mins(1));
+    tokio::time::timeout(Duration::from_secs(20), drained).await.expect("no reader is waited for");
+    gate.open();
+    w.fs.releasedir(handle);
+    let top = w.entries(Ino::ROOT).await;
+    w.spent();
+    for name in top.iter().filter(|name| name.starts_with('d')) {
+        let dir = w.child(Ino::ROOT, name.trim_end_matches('/')).await;
+        w.entries(dir).await;
+    }
+    assert_eq!(lists(&w), 12);
+}

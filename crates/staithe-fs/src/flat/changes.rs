@@ -44,11 +44,6 @@ impl Changes {
         self.noted.clear();
     }
 
-    /// Nobody holds a stamp any more.
-    pub(super) fn forget(&mut self) {
-        self.noted.clear();
-    }
-
     /// Whether what was asked at `stamp` no longer says what is in the directory of `prefix`.
     pub(super) fn overtook(&self, prefix: &str, stamp: Stamp) -> bool {
         let noted = self.noted.get(prefix).copied().unwrap_or(0);

@@ -166,10 +166,11 @@ impl Rebuild {
         prefix.starts_with(&self.root) && *prefix > *self.front
     }
 
-    /// Whether the directory of this prefix has begun, and will be given out if it is not too large.
-    pub(super) fn is_open(&self, prefix: &str) -> bool {
-        let dir = self.open.iter().find(|dir| dir.len == prefix.len());
-        dir.is_some_and(|dir| dir.whole) && self.prefix.starts_with(prefix)
+    /// When the first page was asked for of the directory of this prefix, if it has begun and will be given out
+    /// unless it is too large.
+    pub(super) fn opened(&self, prefix: &str) -> Option<Asked> {
+        let dir = self.open.iter().find(|dir| dir.len == prefix.len()).filter(|dir| dir.whole)?;
+        self.prefix.starts_with(prefix).then_some(dir.asked)
     }
 
     /// Whether the directory of this prefix was found too large to be given out.

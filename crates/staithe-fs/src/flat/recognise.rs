@@ -156,16 +156,34 @@ impl Recogniser {
         level.is_cut |= names.next().is_some();
     }
 
-    /// A walk was worth the pages that were asked for it, or was not.
-    pub(super) fn judged(&mut self, was_worth_it: bool) {
-        if was_worth_it {
-            self.needed = STEPS;
-            return;
-        }
+    /// A walk was worth the pages that were asked for it.
+    pub(super) fn was_of_use(&mut self) {
+        self.needed = STEPS;
+    }
+
+    /// The walk below `top` was not worth the pages that were asked for it: it is none, until it is seen again.
+    pub(super) fn was_useless(&mut self, top: Ino) {
         self.needed = (self.needed * 2).min(STEPS_MOST);
-        for level in &mut self.levels {
-            (level.is_walked, level.inherited, level.steps) = (false, 0, 0);
+        for at in 0..self.levels.len() {
+            if self.is_below(at, top) {
+                let level = &mut self.levels[at];
+                (level.is_walked, level.inherited, level.steps) = (false, 0, 0);
+            }
         }
+    }
+
+    fn is_below(&self, at: usize, top: Ino) -> bool {
+        let mut next = Some(self.levels[at].dir);
+        // Whatever is said of what is above what, this ends.
+        for _ in 0..=self.levels.len() {
+            match next {
+                Some(dir) if dir != top => {
+                    next = self.find(dir).and_then(|at| self.levels[at].above);
+                }
+                found => return found.is_some(),
+            }
+        }
+        false
     }
 
     fn find(&self, dir: Ino) -> Option<usize> {
@@ -283,11 +301,27 @@ mod tests {
         let now = Instant::now();
         let mut seen = top(26, now);
         assert!(lists(&mut seen, "abc", now)[2]);
-        seen.judged(false);
+        seen.was_useless(TOP);
         assert_eq!(lists(&mut seen, "defghi", now), [false, false, false, false, false, true]);
-        seen.judged(true);
+        seen.was_of_use();
         let mut seen = Recogniser { needed: seen.needed, ..top(9, now) };
         assert!(lists(&mut seen, "abc", now)[2]);
+    }
+
+    #[test]
+    fn a_walk_that_was_not_worth_it_ends_no_other_one() {
+        let now = Instant::now();
+        let (other, below) = (Ino(7), Ino(8));
+        let mut seen = top(9, now);
+        noted(&mut seen, other, None, &["a", "b", "c", "d", "e"], now);
+        assert!(lists(&mut seen, "abc", now)[2]);
+        let walks = ["a", "b", "c"].map(|name| seen.listed(other, name, now));
+        assert_eq!(walks, [None, None, Some(other)]);
+        noted(&mut seen, below, Some(other), &["x"], now);
+        seen.was_useless(other);
+        assert_eq!(seen.listed(other, "d", now), None);
+        assert_eq!(seen.listed(below, "x", now), None);
+        assert_eq!(seen.listed(TOP, "d", now), Some(TOP));
     }
 
     #[test]

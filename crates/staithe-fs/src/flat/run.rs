@@ -57,9 +57,19 @@ pub(super) enum Found {
         is_open: bool,
         page: watch::Receiver<()>,
     },
-    /// A run has found it to be large.
-    Large,
+    /// A run has it, but will not give it out: it is large, or what is gathered of it holds no more, or its end
+    /// would take more pages than the run is worth.
+    Unfit,
     Nothing,
+}
+
+/// Why no run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoRun {
+    /// Next to nothing was taken of the one before, or it was not worth its pages: another one would be no better.
+    Useless,
+    /// There are as many as there may be, or one that might yet come there, or all is over.
+    Busy,
 }
 
 /// What a driver is to do.
@@ -69,8 +79,8 @@ pub(super) enum Turn {
     Ask(ListRequest),
     /// Wait for somebody to need more, at most so long.
     Rest(Duration),
-    /// The run is over.
-    Over,
+    /// The run is over. It was worth it, unless it had no pages left that it may ask for.
+    Over { was_worth_it: bool },
 }
 
 /// One listing.
@@ -107,26 +117,29 @@ pub(super) struct Runs<H> {
     all: Vec<Run<H>>,
     changes: Changes,
     latest: u64,
+    is_closed: bool,
 }
 
 impl<H> Default for Runs<H> {
     fn default() -> Self {
-        Self { all: Vec::new(), changes: Changes::default(), latest: 0 }
+        Self { all: Vec::new(), changes: Changes::default(), latest: 0, is_closed: false }
     }
 }
 
 impl<H> Runs<H> {
-    /// Begins a run below `root`, from the directory of `prefix` on. One that has been there before ends; if next
-    /// to nothing was taken of that, another one would be as useless, and none begins.
-    pub(super) fn begin(&mut self, root: String, prefix: &str, now: Instant) -> Option<RunId> {
-        let has_passed = |run: &Run<H>| run.root == root && run.rebuild.has_passed(prefix);
-        let was_useless = self.all.iter().any(|run| has_passed(run) && run.taken < TAKEN_LEAST);
-        self.all.retain(|run| !has_passed(run));
-        if was_useless {
-            return None;
+    /// Begins a run below `root`, from the directory of `prefix` on. One that has been there before ends, and hands
+    /// on what pages it may still ask for. The one that was used longest ago gives way if there are too many.
+    ///
+    /// # Errors
+    /// [`NoRun`].
+    pub(super) fn begin(&mut self, root: String, prefix: &str, now: Instant) -> Result<RunId, NoRun> {
+        if self.is_closed || self.all.iter().any(|run| run.root == root && run.stands_before(prefix)) {
+            return Err(NoRun::Busy);
         }
+        let credit = self.end_passed(&root, prefix)?;
         if self.all.len() >= RUNS_MOST {
-            self.all.remove(0);
+            let idle = self.all.iter().position(|run| !run.is_busy()).ok_or(NoRun::Busy)?;
+            self.all.remove(idle);
         }
         self.latest += 1;
         let id = RunId(self.latest);
@@ -142,12 +155,24 @@ impl<H> Runs<H> {
             cost: 0,
             waiting: Vec::new(),
             taken: 0,
-            credit: CREDIT,
+            credit,
             used_at: now,
             page: watch::Sender::new(()),
             driver: None,
         });
-        Some(id)
+        Ok(id)
+    }
+
+    /// Ends the runs below `root` that have been at `prefix`; pages that one in their place may ask for.
+    fn end_passed(&mut self, root: &str, prefix: &str) -> Result<u32, NoRun> {
+        let has_passed = |run: &mut Run<H>| run.root == root && run.rebuild.has_passed(prefix);
+        let passed: Vec<_> = self.all.extract_if(.., has_passed).collect();
+        let credit = passed.iter().map(|run| run.credit).max().unwrap_or(CREDIT);
+        if credit == 0 || passed.iter().any(|run| run.taken < TAKEN_LEAST) {
+            self.rest_if_none();
+            return Err(NoRun::Useless);
+        }
+        Ok(credit)
     }
 
     /// Who drives a run; dropped with it.
@@ -174,14 +199,19 @@ impl<H> Runs<H> {
             return Found::Here { rebuilt, is_next };
         }
         if self.all.iter().any(|run| run.rebuild.is_large(prefix)) {
-            return Found::Large;
+            return Found::Unfit;
         }
-        let coming = |run: &&Run<H>| run.is_on_the_way(prefix);
-        self.all.iter().rev().find(coming).map_or(Found::Nothing, |run| Found::Coming {
-            run: run.id,
-            is_open: run.rebuild.is_open(prefix),
-            page: run.page.subscribe(),
-        })
+        let holds = |asked: Asked| !self.changes.overtook(prefix, asked.stamp) && is_fresh(asked.at);
+        let mut is_unfit = false;
+        for run in self.all.iter().rev() {
+            let opened = run.rebuild.opened(prefix);
+            let is_coming = opened.map_or_else(|| run.rebuild.is_coming(prefix), holds);
+            if run.is_going() && is_coming {
+                return Found::Coming { run: run.id, is_open: opened.is_some(), page: run.page.subscribe() };
+            }
+            is_unfit |= opened.is_some();
+        }
+        if is_unfit { Found::Unfit } else { Found::Nothing }
     }
 
     /// Somebody waits for the directory of `prefix`: until a page came on which it did not begin, or has ended, or
@@ -206,7 +236,7 @@ impl<H> Runs<H> {
     /// What the driver of a run is to do now. A run that is over is gone.
     pub(super) fn turn(&mut self, id: RunId, now: Instant) -> Turn {
         let stamp = self.changes.stamp();
-        let Some(run) = self.run(id) else { return Turn::Over };
+        let Some(run) = self.run(id) else { return Turn::Over { was_worth_it: true } };
         if let Some(request) = run.request() {
             run.asked = Some(Asked { at: now, stamp });
             run.credit = run.credit.saturating_sub(1);
@@ -215,8 +245,9 @@ impl<H> Runs<H> {
         let idle = now.saturating_duration_since(run.used_at);
         let is_done = run.next.is_none() && run.held.is_empty();
         if is_done || run.waiting.is_empty() && idle >= IDLE {
+            let was_worth_it = run.next.is_none() || run.credit > 0;
             self.end(id);
-            return Turn::Over;
+            return Turn::Over { was_worth_it };
         }
         Turn::Rest(IDLE.saturating_sub(idle).max(Duration::from_millis(1)))
     }
@@ -230,23 +261,36 @@ impl<H> Runs<H> {
         let taken_in = self.all[at].take_in(page, &self.changes);
         if taken_in.is_err() {
             self.all.remove(at);
+            self.rest_if_none();
         }
         taken_in
     }
 
-    /// Ends a run: what it holds goes, and who waits for it asks for himself.
-    pub(super) fn end(&mut self, id: RunId) {
+    /// Ends a run: what it holds goes, and who waits for it asks for himself. Whether there was one.
+    pub(super) fn end(&mut self, id: RunId) -> bool {
+        let before = self.all.len();
         self.all.retain(|run| run.id != id);
+        self.rest_if_none();
+        self.all.len() < before
+    }
+
+    /// Ends all runs, for good: none begins any more.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.all.clear();
+        self.rest_if_none();
+    }
+
+    /// While there is no run nobody notes what changes: nothing that was asked for before is known to hold.
+    fn rest_if_none(&mut self) {
         if self.all.is_empty() {
-            // Stamps go on; no question is under way whose answer is still wanted.
-            self.changes.forget();
+            self.changes.doubt();
         }
     }
 
-    /// Ends all runs.
-    pub(super) fn clear(&mut self) {
-        self.all.clear();
-        self.changes.forget();
+    /// Whether what was taken out still holds.
+    pub(super) fn holds(&self, rebuilt: &Rebuilt) -> bool {
+        !self.changes.overtook(&rebuilt.prefix, rebuilt.asked.stamp)
     }
 
     pub(super) fn is_any(&self) -> bool {
@@ -276,9 +320,17 @@ impl<H> Runs<H> {
 }
 
 impl<H> Run<H> {
-    fn is_on_the_way(&self, prefix: &str) -> bool {
-        let is_going = self.asked.is_some() || self.next.is_some() && self.credit > 0;
-        is_going && (self.rebuild.is_coming(prefix) || self.rebuild.is_open(prefix))
+    fn is_going(&self) -> bool {
+        self.asked.is_some() || self.next.is_some() && self.credit > 0
+    }
+
+    fn is_busy(&self) -> bool {
+        self.asked.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Whether the directory of `prefix` is still to come, but no page is to be asked for.
+    fn stands_before(&self, prefix: &str) -> bool {
+        self.next.is_some() && !self.is_going() && self.rebuild.is_coming(prefix)
     }
 
     /// The next question, if it is time for it.
@@ -311,7 +363,11 @@ impl<H> Run<H> {
             }
         }
         // Who sees now that his is not here waits again, or asks for himself.
-        self.waiting.retain(|(_, prefix)| self.rebuild.is_open(prefix));
+        let is_open = |prefix: &str| {
+            let opened = self.rebuild.opened(prefix);
+            opened.is_some_and(|asked| !changes.overtook(prefix, asked.stamp))
+        };
+        self.waiting.retain(|(_, prefix)| is_open(prefix));
         self.page.send_replace(());
         Ok(())
     }

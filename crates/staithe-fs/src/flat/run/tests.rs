@@ -75,7 +75,7 @@ fn who_waits_gets_a_directory_of_several_pages() {
     assert!(asks(&mut runs, id, now), "he still waits");
     runs.answered(id, &page(all[1000..].iter().cloned(), false)).unwrap();
     assert!(takes(&mut runs, 0, now));
-    assert!(matches!(runs.turn(id, now), Turn::Over), "nothing is left");
+    assert!(matches!(runs.turn(id, now), Turn::Over { .. }), "nothing is left");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_large_directory_is_said_to_be_one() {
         assert!(asks(&mut runs, id, now));
         runs.answered(id, &page(part.iter().cloned(), true)).unwrap();
     }
-    assert!(matches!(runs.find("d00000/", now, |_| true), Found::Large));
+    assert!(matches!(runs.find("d00000/", now, |_| true), Found::Unfit));
     assert!(!asks(&mut runs, id, now), "three pages were of no use");
 }
 
@@ -148,12 +148,12 @@ fn runs_end_by_idleness_and_are_few() {
     let (mut runs, id, now) = runs();
     let Turn::Rest(time) = runs.turn(id, now) else { panic!() };
     assert_eq!(time, IDLE);
-    assert!(matches!(runs.turn(id, now + IDLE), Turn::Over) && !runs.is_any());
+    assert!(matches!(runs.turn(id, now + IDLE), Turn::Over { .. }) && !runs.is_any());
     let ids: Vec<_> =
         (0..10).map(|i| runs.begin(format!("{i}/"), &format!("{i}/a/"), now).unwrap()).collect();
     assert_eq!(runs.all.len(), RUNS_MOST);
-    assert!(matches!(runs.turn(ids[0], now), Turn::Over));
-    runs.clear();
+    assert!(matches!(runs.turn(ids[0], now), Turn::Over { .. }));
+    runs.close();
     assert!(!runs.is_any());
 }
 
@@ -173,7 +173,7 @@ fn a_run_that_has_passed_gives_way_and_one_elsewhere_stays() {
     runs.answered(again, &page(directories(3, 10, 100), true)).unwrap();
     assert!(takes(&mut runs, 3, now));
     assert!(
-        runs.begin(String::new(), "d00004/", now).is_none(),
+        runs.begin(String::new(), "d00004/", now) == Err(NoRun::Useless),
         "one was taken: the next would be for one, too"
     );
     assert_eq!(runs.all.len(), 1);
@@ -199,4 +199,82 @@ fn keys_out_of_order_end_the_run() {
     let wrong = page([String::from("e/1"), String::from("d00000/1")], true);
     assert_eq!(runs.answered(id, &wrong), Err(Disorder));
     assert!(!runs.is_any());
+}
+
+#[test]
+fn an_open_directory_that_can_not_be_given_out_is_not_waited_for() {
+    let (mut runs, id, now) = runs();
+    runs.waits(id, "d00000/");
+    assert!(asks(&mut runs, id, now));
+    runs.answered(id, &page(directories(0, 1, 1000), true)).unwrap();
+    assert!(matches!(runs.find("d00000/", now, |_| true), Found::Coming { is_open: true, .. }));
+    assert!(matches!(runs.find("d00000/", now, |_| false), Found::Unfit), "too old");
+    runs.note(String::from("d00000/"));
+    assert!(matches!(runs.find("d00000/", now, |_| true), Found::Unfit), "overtaken");
+    assert!(matches!(runs.find("d00001/", now, |_| true), Found::Coming { is_open: false, .. }));
+}
+
+#[test]
+fn what_was_taken_out_holds_until_it_is_noted_or_nobody_notes_any_more() {
+    for is_ended in [true, false] {
+        let (mut runs, id, now) = runs();
+        runs.waits(id, "d00000/");
+        assert!(asks(&mut runs, id, now));
+        runs.answered(id, &page(directories(0, 9, 10), true)).unwrap();
+        let Found::Here { rebuilt, .. } = runs.find("d00000/", now, |_| true) else { panic!() };
+        runs.note(String::from("d00001/"));
+        assert!(runs.holds(&rebuilt));
+        if is_ended {
+            assert!(runs.end(id) && !runs.end(id));
+        } else {
+            runs.note(String::from("d00000/"));
+        }
+        assert!(!runs.holds(&rebuilt));
+    }
+}
+
+#[test]
+fn a_run_that_somebody_waits_for_does_not_give_way() {
+    let now = Instant::now();
+    let mut runs: Runs<()> = Runs::default();
+    let begin = |runs: &mut Runs<()>, i: usize| runs.begin(format!("{i}/"), &format!("{i}/a/"), now);
+    let ids: Vec<_> = (0..RUNS_MOST).map(|i| begin(&mut runs, i).unwrap()).collect();
+    for (i, id) in ids.iter().enumerate() {
+        runs.waits(*id, &format!("{i}/a/"));
+    }
+    assert_eq!(begin(&mut runs, 10), Err(NoRun::Busy));
+    let gone = runs.all[2].waiting[0].0;
+    runs.left(ids[2], gone, now);
+    begin(&mut runs, 10).unwrap();
+    assert!(runs.all.iter().all(|run| run.id != ids[2]));
+    runs.close();
+    assert_eq!(begin(&mut runs, 0), Err(NoRun::Busy));
+}
+
+#[test]
+fn a_run_has_the_credit_of_the_one_that_it_replaces() {
+    let (mut runs, id, now) = runs();
+    runs.waits(id, "d00000/");
+    assert!(asks(&mut runs, id, now));
+    runs.answered(id, &page(directories(0, 10, 100), true)).unwrap();
+    assert!(takes(&mut runs, 0, now) && takes(&mut runs, 1, now));
+    runs.all[0].credit = 1;
+    runs.begin(String::new(), "d00001/", now).unwrap();
+    assert_eq!((runs.all.len(), runs.all[0].credit), (1, 1));
+}
+
+#[test]
+fn a_run_without_credit_was_not_worth_it_and_no_other_one_begins_before_it() {
+    let (mut runs, id, now) = runs();
+    let mut first = 0;
+    while runs.all[0].credit > 0 {
+        runs.waits(id, "d00000/");
+        assert!(asks(&mut runs, id, now));
+        runs.answered(id, &page(directories(first, 10, 100), true)).unwrap();
+        first += 10;
+    }
+    assert_eq!(runs.begin(String::new(), "d00900/", now), Err(NoRun::Busy));
+    assert!(runs.begin(String::from("e/"), "e/a/", now).is_ok(), "elsewhere");
+    assert!(matches!(runs.turn(id, now + IDLE), Turn::Over { was_worth_it: false }));
+    assert!(runs.begin(String::new(), "d00900/", now).is_ok());
 }
