@@ -72,6 +72,9 @@ pub struct FsConfig {
     pub dir_mode: u16,
     /// Where attributes come from. Default: full.
     pub attributes: AttributeSource,
+    /// Whether the state directory keeps attributes for the next run; of no use where the volume does not outlive the
+    /// process. Default: true.
+    pub keep_attributes: bool,
     /// What happens to a lost race. Default: keep both.
     pub on_conflict: OnConflict,
     /// For how long names and attributes are believed. Default: 1 s.
@@ -101,6 +104,7 @@ impl FsConfig {
             file_mode: 0o644,
             dir_mode: 0o755,
             attributes: AttributeSource::Full,
+            keep_attributes: true,
             on_conflict: OnConflict::KeepBoth,
             metadata_ttl: Ttl::For(Duration::from_secs(1)),
             negative_ttl: Ttl::For(Duration::from_secs(1)),

@@ -51,7 +51,7 @@ pub struct Filesystem {
     pub(crate) flat: Flat,
     pub(crate) refreshes: Refreshes,
     pub(crate) absences: Absences,
-    pub(crate) recall: Recall,
+    pub(crate) recall: Arc<Recall>,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -104,7 +104,7 @@ impl Filesystem {
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let journal = open_journal(state_dir.journal()).await?;
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
-        let recall = open_recall(&state_dir, store.volume(), config.attributes).await?;
+        let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let local = Local { state_dir, journal, cache, recall };
         let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, local));
         fs.admit_no_conditions();
@@ -128,7 +128,8 @@ impl Filesystem {
         let (tell, told) = channel();
         let volume = Arc::from(store.volume());
         let pace = Pace::default();
-        let patient = Patient::new(store, config.op_deadline, pace.tried_again());
+        let recall = Arc::new(local.recall);
+        let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let now = SystemTime::now();
         let mut root =
@@ -143,7 +144,7 @@ impl Filesystem {
             flat: Flat::default(),
             refreshes: Refreshes::default(),
             absences: Absences::default(),
-            recall: local.recall,
+            recall,
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -298,6 +299,8 @@ impl Filesystem {
             _ => Duration::ZERO,
         };
         let ttl = match self.config.metadata_ttl {
+            // A refresh ran while they were asked for.
+            _ if !state.meta_known && self.wants_full() && !state.is_local() => Duration::ZERO,
             Ttl::For(time) => time.saturating_sub(age),
             other => kernel_ttl(other),
         };
@@ -365,9 +368,10 @@ async fn open_journal(dir: std::path::PathBuf) -> Result<Journal> {
 }
 
 /// Opens what is kept of attributes, likewise.
-async fn open_recall(state_dir: &StateDir, volume: String, attributes: AttributeSource) -> Result<Recall> {
+async fn open_recall(state_dir: &StateDir, volume: String, config: &FsConfig) -> Result<Recall> {
     let dir = state_dir.attributes();
-    tokio::task::spawn_blocking(move || Recall::open(&dir, &volume, attributes))
+    let is_of_use = config.keep_attributes && config.attributes == AttributeSource::Full;
+    tokio::task::spawn_blocking(move || Recall::open(&dir, &volume, is_of_use))
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the kept attributes failed", e))
 }

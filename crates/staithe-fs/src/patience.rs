@@ -4,6 +4,8 @@
 //!
 //! Only what [`StoreError::is_retryable`] says is tried again. A conditional write that is tried again may find
 //! its own first try in its way; the caller tells that by the write id (see `commit`).
+//! Whatever becomes of a change of an object, and also if nobody waits for it any more: attributes that are kept of
+//! the object are forgotten then (see `recall`).
 //! Backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 use std::ops::Range;
@@ -18,6 +20,8 @@ use staithe_store::{
     PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
     Written,
 };
+
+use crate::recall::Recall;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -67,12 +71,18 @@ pub(crate) struct Patient {
     inner: Arc<dyn ObjectStore>,
     deadline: Duration,
     tried_again: Arc<AtomicU64>,
+    recall: Arc<Recall>,
 }
 
 impl Patient {
-    /// `tried_again` counts the requests that were made once more.
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, deadline: Duration, tried_again: Arc<AtomicU64>) -> Self {
-        Self { inner, deadline, tried_again }
+    /// `tried_again` counts the requests that were made once more; `recall` forgets what they change.
+    pub(crate) fn new(
+        inner: Arc<dyn ObjectStore>,
+        deadline: Duration,
+        tried_again: Arc<AtomicU64>,
+        recall: Arc<Recall>,
+    ) -> Self {
+        Self { inner, deadline, tried_again, recall }
     }
 
     /// The deadline of a request that carries `bytes`.
@@ -140,6 +150,7 @@ impl ObjectStore for Patient {
         new: NewObject,
         condition: PutCondition,
     ) -> Result<Written> {
+        let _changing = self.recall.changing(std::slice::from_ref(key));
         patiently!(
             self,
             self.with_body(body.len()),
@@ -187,6 +198,7 @@ impl ObjectStore for Patient {
         parts: &[PartReceipt],
         condition: PutCondition,
     ) -> Result<Written> {
+        let _changing = self.recall.changing(std::slice::from_ref(&upload.key));
         patiently!(
             self,
             "complete_multipart",
@@ -203,14 +215,17 @@ impl ObjectStore for Patient {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
+        let _changing = self.recall.changing(std::slice::from_ref(&request.to));
         patiently!(self, "copy", self.inner.copy(request.clone()))
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<()> {
+        let _changing = self.recall.changing(std::slice::from_ref(&request.key));
         patiently!(self, "delete", self.inner.delete(request.clone()))
     }
 
     async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
+        let _changing = self.recall.changing(keys);
         patiently!(self, "delete_batch", self.inner.delete_batch(keys))
     }
 

@@ -6,10 +6,10 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use staithe_fs::{Attr, AttributeSource, FsConfig, HandleId, Ino, Kind, SetAttr, Ttl};
+use staithe_fs::{Attr, AttributeSource, FsConfig, HandleId, Ino, Kind, RenameMode, SetAttr, Ttl, XattrMode};
 use staithe_store::decorators::Operation as Op;
 use staithe_store::{CopyRequest, MemoryOptions, NewObject, ObjectStore, PutCondition};
-use world::{World, k};
+use world::{WRITE, World, k};
 
 /// Longer than any test.
 const SOON: Duration = Duration::from_mins(1);
@@ -168,4 +168,40 @@ async fn a_damaged_store_of_attributes_costs_questions_and_nothing_else() {
     let world = again(world, |_| {}).await;
     assert_eq!(look_up(&world).await, before);
     assert_eq!(world.spent(), [(Op::List, 1)]);
+}
+
+#[tokio::test]
+async fn what_we_change_ourselves_is_kept_no_longer() {
+    let (world, _) = seen_once(20).await;
+    let world = again(world, |_| {}).await;
+    let before = look_up(&world).await;
+    world::until("all is counted", || world.fs.status().attributes_kept == Some(20)).await;
+    let change = SetAttr { mode: Some(0o400), ..SetAttr::default() };
+    let ino = world.ino("004").await;
+    world.fs.setattr(ino, None, change).await.unwrap();
+    let ino = world.ino("005").await;
+    world.fs.setxattr(ino, "user.x", b"y", XattrMode::Set).await.unwrap();
+    world.fs.unlink(Ino::ROOT, "006").await.unwrap();
+    world.fs.rename(Ino::ROOT, "007", Ino::ROOT, "008", RenameMode::Replace).await.unwrap();
+    let writer = world.open("009", WRITE).await;
+    world.fs.write(writer, 0, b"other").unwrap();
+    world.fs.flush(writer).await.unwrap();
+    world.fs.release(writer);
+    world::until("it is forgotten", || world.fs.status().attributes_kept == Some(14)).await;
+    let changed: Vec<_> = look_up(&world).await;
+    assert_eq!(changed.len(), before.len() - 2);
+    let world = again(world, |_| {}).await;
+    let after = look_up(&world).await;
+    let modes = |all: &[(String, Attr)]| all.iter().map(|(n, a)| (n.clone(), a.mode)).collect::<Vec<_>>();
+    assert_eq!(modes(&after), modes(&changed));
+    let asked: usize = world.spent().iter().filter(|(op, _)| *op != Op::List).map(|(_, count)| count).sum();
+    assert_eq!(asked, 4, "004, 005, 008, 009");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_where_nobody_wants_it() {
+    let (world, _) = seen_once(5).await;
+    let world = again(world, |config| config.keep_attributes = false).await;
+    look_up(&world).await;
+    assert_eq!(world.fs.status().attributes_kept, None);
 }

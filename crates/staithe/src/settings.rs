@@ -75,6 +75,7 @@ impl Settings {
         Ok(Self {
             fs: FsConfig {
                 cache,
+                keep_attributes: !matches!(source, Source::Memory),
                 ..filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?
             },
             fuse,

@@ -5,18 +5,18 @@
 //! a generation at a time, and nothing is written down for it.
 //!
 //! One thread writes, in batches, each in the hands of the operating system when it is done: kill -9 loses what was not
-//! written yet. A database that cannot be opened, or is of another volume, is set aside as `attributes.damaged`, in
-//! place of an earlier one.
+//! written yet. A damaged database is set aside as `attributes.damaged`, in place of an earlier one; that of another
+//! volume is removed. Where the disk fails otherwise, nothing is kept in this run, and what is there stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use staithe_store::Key;
 use tokio::sync::oneshot;
 
@@ -57,14 +57,26 @@ impl Limits {
 #[derive(Debug)]
 pub(super) struct Disk {
     shared: Arc<Shared>,
-    send: Option<SyncSender<Work>>,
+    send: Option<Sender<Work>>,
     writer: Option<JoinHandle<()>>,
 }
 
 enum Work {
+    /// In place of any other of its key.
     Keep(Key, Record),
+    /// The old generation had this when it was recalled.
+    Renew(Key),
+    /// Whoever asks for this finds nothing already.
+    Forget(Key),
     /// Everything before it is on the disk when this is dropped.
     Settle(oneshot::Sender<()>),
+}
+
+/// What is to become of a key; the last one counts.
+enum Change {
+    Keep(Record),
+    Renew,
+    Forget,
 }
 
 struct Shared {
@@ -73,6 +85,10 @@ struct Shared {
     limits: Limits,
     /// Records in both generations.
     count: AtomicU64,
+    /// Records on their way.
+    queued: AtomicUsize,
+    /// Keys that are forgotten, until the disk says so, too.
+    gone: Mutex<HashSet<Key>>,
     /// The disk has failed: nothing more is written.
     failed: AtomicBool,
 }
@@ -98,20 +114,20 @@ impl Disk {
         let shared = match Shared::open(dir, volume, limits) {
             Ok(Some(shared)) => Ok(shared),
             Ok(None) => {
-                tracing::warn!(dir = %dir.display(), "the attributes kept there are of another volume: set aside");
+                tracing::info!(dir = %dir.display(), "the attributes kept there are of another volume: removed");
                 begin_anew(dir, volume, limits)
             }
-            Err(error) if matches!(error, fjall::Error::Locked) => Err(error),
-            Err(error) => {
+            Err(error) if is_damage(&error) => {
                 tracing::warn!(dir = %dir.display(), %error, "the attributes kept there cannot be read: set aside");
-                begin_anew(dir, volume, limits)
+                set_aside(dir).map_err(fjall::Error::from).and_then(|()| begin_anew(dir, volume, limits))
             }
+            Err(error) => Err(error),
         };
         let shared = shared.inspect_err(|error| {
             tracing::warn!(dir = %dir.display(), %error, "attributes cannot be kept for the next run");
         });
         let shared = Arc::new(shared.ok()?);
-        let (send, work) = sync_channel(QUEUE);
+        let (send, work) = channel();
         let writes = shared.clone();
         let writer = thread::Builder::new().name("staithe-recall".to_owned());
         let writer = writer.spawn(move || writes.write_all(&work)).ok()?;
@@ -125,20 +141,39 @@ impl Disk {
 
     /// Keeps a record, in place of any other of its key, unless too many are on their way already.
     pub(super) fn keep(&self, key: Key, record: Record) {
+        self.queue(Work::Keep(key, record));
+    }
+
+    fn queue(&self, work: Work) {
+        // Full: it is asked for again in the next run.
+        let has_room = self.shared.queued.load(Ordering::Relaxed) < QUEUE;
+        if let Some(send) = self.send.as_ref().filter(|_| has_room) {
+            self.shared.queued.fetch_add(1, Ordering::Relaxed);
+            // The writer ends when this does.
+            let _ = send.send(work);
+        }
+    }
+
+    /// Forgets the record of a key. Never refused: each goes with a change in the store, which takes longer.
+    pub(super) fn forget(&self, key: Key) {
         if let Some(send) = &self.send {
-            // Full: it is asked for again in the next run.
-            let _ = send.try_send(Work::Keep(key, record));
+            self.shared.gone.lock().insert(key.clone());
+            self.shared.queued.fetch_add(1, Ordering::Relaxed);
+            let _ = send.send(Work::Forget(key));
         }
     }
 
     /// The record of a key, if it is the `wanted` one. Blocks on the local disk.
     pub(super) fn recall(&self, key: &Key, wanted: impl Fn(&Record) -> bool) -> Option<Record> {
+        if self.shared.gone.lock().contains(key) {
+            return None;
+        }
         let Generations { young, old, .. } = self.shared.generations.read().clone();
         if let Some(record) = read(&young, key) {
             return Some(record).filter(wanted);
         }
         let record = read(&old, key).filter(wanted)?;
-        self.keep(key.clone(), record.clone());
+        self.queue(Work::Renew(key.clone()));
         Some(record)
     }
 
@@ -146,9 +181,7 @@ impl Disk {
     pub(super) async fn settle(&self) {
         let Some(send) = self.send.clone() else { return };
         let (settle, settled) = oneshot::channel();
-        // The queue may be full for a moment.
-        let asking = tokio::task::spawn_blocking(move || send.send(Work::Settle(settle)).is_ok());
-        if asking.await.unwrap_or(false) {
+        if send.send(Work::Settle(settle)).is_ok() {
             // Nothing is ever sent: this ends when the sender is dropped.
             let _ = settled.await;
         }
@@ -196,25 +229,34 @@ impl Shared {
         let is_any = !young.is_empty()? || !old.is_empty()?;
         let generations = RwLock::new(Generations { number, young, old });
         let (count, failed) = (AtomicU64::new(u64::from(is_any)), AtomicBool::new(false));
-        Ok(Some(Self { database, generations, limits, count, failed }))
+        let (queued, gone) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Some(Self { database, generations, limits, count, queued, gone, failed }))
     }
 
     /// Counts what is there, and writes what comes until nobody can send any more.
     fn write_all(&self, work: &Receiver<Work>) {
         let mut held = self.count_all().unwrap_or_default();
         while let Ok(first) = work.recv() {
-            let mut records = HashMap::new();
+            let mut changes = HashMap::new();
             let mut settled = Vec::new();
             for work in std::iter::once(first).chain(work.try_iter().take(BATCH - 1)) {
-                match work {
-                    Work::Keep(key, record) => {
-                        records.insert(key, record);
+                let (key, change) = match work {
+                    Work::Settle(settle) => {
+                        settled.push(settle);
+                        continue;
                     }
-                    Work::Settle(settle) => settled.push(settle),
+                    Work::Keep(key, record) => (key, Change::Keep(record)),
+                    Work::Renew(key) => (key, Change::Renew),
+                    Work::Forget(key) => (key, Change::Forget),
+                };
+                self.queued.fetch_sub(1, Ordering::Relaxed);
+                match change {
+                    Change::Renew => drop(changes.entry(key).or_insert(Change::Renew)),
+                    change => drop(changes.insert(key, change)),
                 }
             }
             if !self.failed.load(Ordering::Relaxed)
-                && let Err(error) = self.write(records, &mut held)
+                && let Err(error) = self.write(changes, &mut held)
             {
                 tracing::warn!(%error, "attributes are not kept for the next run any more");
                 self.failed.store(true, Ordering::Relaxed);
@@ -235,14 +277,31 @@ impl Shared {
         Ok(held)
     }
 
-    fn write(&self, records: HashMap<Key, Record>, held: &mut Held) -> fjall::Result<()> {
-        let young = self.generations.read().young.clone();
+    fn write(&self, changes: HashMap<Key, Change>, held: &mut Held) -> fjall::Result<()> {
+        let Generations { young, old, .. } = self.generations.read().clone();
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
-        for (key, record) in records {
+        let mut forgotten = HashSet::new();
+        for (key, change) in changes {
             let before = young.get(key.as_str())?;
-            let is_known =
-                before.as_deref().and_then(Record::decode).is_some_and(|before| before.says_all_of(&record));
-            let Some(bytes) = record.encode().filter(|_| !is_known) else { continue };
+            let is_new = before.is_none();
+            let known = before.as_deref().and_then(Record::decode);
+            let record = match change {
+                Change::Keep(record) => Some(record).filter(|r| !known.is_some_and(|k| k.says_all_of(r))),
+                Change::Renew if is_new => read(&old, &key),
+                Change::Renew => None,
+                Change::Forget => {
+                    let of_old = u64::from(old.contains_key(key.as_str())?);
+                    let bytes = before.map_or(0, |before| before.len() + key.as_str().len());
+                    held.bytes = held.bytes.saturating_sub(bytes as u64);
+                    held.records = held.records.saturating_sub(u64::from(!is_new));
+                    self.uncount(of_old + u64::from(!is_new));
+                    batch.remove(&young, key.as_str());
+                    batch.remove(&old, key.as_str());
+                    forgotten.insert(key);
+                    continue;
+                }
+            };
+            let Some(bytes) = record.and_then(|record| record.encode()) else { continue };
             held.bytes += bytes.len() as u64;
             if let Some(before) = before {
                 held.bytes = held.bytes.saturating_sub(before.len() as u64);
@@ -254,11 +313,18 @@ impl Shared {
             batch.insert(&young, key.as_str(), bytes);
         }
         batch.commit()?;
+        self.gone.lock().retain(|key| !forgotten.contains(key));
         if held.records * 2 >= self.limits.records || held.bytes * 2 >= self.limits.bytes {
             self.turn(held.records)?;
             *held = Held::default();
         }
         Ok(())
+    }
+
+    fn uncount(&self, records: u64) {
+        let _ = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(records)));
     }
 
     /// Begins a new generation; the old one goes.
@@ -280,15 +346,39 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Removes what is in `dir`.
 fn begin_anew(dir: &Path, volume: &str, limits: Limits) -> fjall::Result<Shared> {
-    let aside = dir.with_extension("damaged");
-    match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    std::fs::rename(dir, &aside)?;
+    remove(dir)?;
     let other = || fjall::Error::Io(std::io::Error::other("a new database is of another volume"));
     Shared::open(dir, volume, limits)?.ok_or_else(other)
+}
+
+/// Keeps a damaged database for whoever wants to look at it, in place of an earlier one.
+fn set_aside(dir: &Path) -> std::io::Result<()> {
+    let aside = dir.with_extension("damaged");
+    remove(&aside)?;
+    std::fs::rename(dir, &aside)
+}
+
+fn remove(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether what was read makes no sense. Anything else may be over by the next run: no room, no descriptor, no right,
+/// or that somebody else has it open.
+fn is_damage(error: &fjall::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return matches!(io.kind(), InvalidData | NotFound | UnexpectedEof);
+        }
+        next = cause.source();
+    }
+    !matches!(error, fjall::Error::Locked | fjall::Error::Poisoned)
 }
 
 fn keyspace(database: &Database, name: &str) -> fjall::Result<Keyspace> {

@@ -16,7 +16,14 @@ fn key(n: u64) -> Key {
 fn record(etag: u64, bytes: usize) -> Record {
     let metadata: Metadata = [("mode".to_owned(), "m".repeat(bytes))].into_iter().collect();
     let stored = SystemTime::UNIX_EPOCH + Duration::from_secs(etag);
-    Record { etag: ETag::new(etag.to_string()), stored, metadata, content_type: None, target: None }
+    Record {
+        etag: ETag::new(etag.to_string()),
+        size: etag,
+        stored,
+        metadata,
+        content_type: None,
+        target: None,
+    }
 }
 
 async fn keep(disk: &Disk, n: u64, etag: u64) {
@@ -85,7 +92,7 @@ async fn bytes_are_bounded_too() {
 }
 
 #[tokio::test]
-async fn the_records_of_another_volume_and_damaged_ones_are_set_aside() {
+async fn damaged_records_are_set_aside_and_those_of_another_volume_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("attributes");
     let aside = dir.path().join("attributes.damaged");
@@ -94,9 +101,10 @@ async fn the_records_of_another_volume_and_damaged_ones_are_set_aside() {
     drop(disk);
     let other = Disk::open(&path, "w", SMALL).unwrap();
     assert_eq!(recalled(&other, 1), None);
-    assert!(aside.exists());
+    assert!(!aside.exists(), "another volume's are of no use to anybody");
     keep(&other, 1, 2).await;
     drop(other);
+    fs::create_dir(&aside).unwrap();
     fs::write(aside.join("old"), "").unwrap();
     for damage in ["garbage", ""] {
         for entry in fs::read_dir(&path).unwrap().map(Result::unwrap) {
@@ -109,6 +117,39 @@ async fn the_records_of_another_volume_and_damaged_ones_are_set_aside() {
         assert_eq!(recalled(&disk, 7), Some(record(7, 10)), "{damage:?}");
     }
     assert!(!aside.join("old").exists(), "one is set aside, in place of an earlier one");
+}
+
+#[tokio::test]
+async fn what_fails_otherwise_leaves_the_records_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("attributes");
+    let disk = open(&path, SMALL);
+    keep(&disk, 1, 1).await;
+    assert!(Disk::open(&path, "v", SMALL).is_none(), "it is open");
+    drop(disk);
+    let full = std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+    assert!(!is_damage(&fjall::Error::Io(full)));
+    assert_eq!(recalled(&open(&path, SMALL), 1), Some(record(1, 10)));
+    assert!(!dir.path().join("attributes.damaged").exists());
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_in_no_generation_and_not_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("attributes"), SMALL);
+    for n in 0..6 {
+        keep(&disk, n, n).await;
+    }
+    // The first four are old by now; one of them is on its way back.
+    assert!(recalled(&disk, 1).is_some());
+    for n in [0, 1, 5] {
+        disk.forget(key(n));
+    }
+    disk.settle().await;
+    assert_eq!((0..6).filter(|n| recalled(&disk, *n).is_some()).collect::<Vec<_>>(), [2, 3, 4]);
+    disk.settle().await;
+    keep(&disk, 1, 7).await;
+    assert_eq!(recalled(&disk, 1), Some(record(7, 10)), "what is kept afterwards is there");
 }
 
 #[tokio::test]
@@ -128,7 +169,7 @@ proptest! {
     /// Whatever is kept, recalled and opened again in whatever order: what is there is what was kept last, and not more
     /// than may be.
     #[test]
-    fn what_is_there_is_what_was_kept_last(steps in prop::collection::vec((0..4_u8, 0..12_u64, any::<u16>()), 1..60)) {
+    fn what_is_there_is_what_was_kept_last(steps in prop::collection::vec((0..5_u8, 0..12_u64, any::<u16>()), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("attributes");
@@ -146,6 +187,13 @@ proptest! {
                     if let Some(found) = recalled(&disk, n) {
                         prop_assert_eq!(Some(found), kept.get(&n).map(|etag| record(*etag, 10)));
                     }
+                }
+                3 => {
+                    disk.forget(key(n));
+                    kept.remove(&n);
+                    prop_assert_eq!(recalled(&disk, n), None, "at once");
+                    runtime.block_on(disk.settle());
+                    prop_assert_eq!(recalled(&disk, n), None, "and afterwards");
                 }
                 _ => {
                     drop(disk);
