@@ -10,6 +10,7 @@ use crate::api::{Attributes, HandleId, Ino, Kind, SetAttr, SetTime, XattrMode};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker, State};
+use crate::revalidate::replaced;
 
 /// The attribute that tells whether a file is stored.
 const STATE_ATTRIBUTE: &str = "user.staithe.state";
@@ -29,7 +30,7 @@ impl Filesystem {
             return Some(Err(FsError::new(FsErrorKind::Stale, "the name of this inode is gone")));
         }
         let known = state.meta_known || !self.wants_full();
-        let from_memory = inode.is_dir()
+        let from_memory = (inode.is_dir() && (known || !named))
             || state.is_local()
             || (known && (inode.is_open() || self.is_fresh(state.validated, Instant::now())));
         from_memory.then(|| Ok(self.attributes_of(ino, &state)))
@@ -44,7 +45,9 @@ impl Filesystem {
             return known;
         }
         let inode = self.inode_of(ino, handle)?;
-        match self.revalidate(&inode).await {
+        let asked =
+            if inode.is_dir() { self.know_directory(&inode).await } else { self.revalidate(&inode).await };
+        match asked {
             Err(error) if error.kind() == FsErrorKind::Stale && inode.is_open() => {}
             Err(error) => return Err(error),
             Ok(()) => {}
@@ -108,6 +111,9 @@ impl Filesystem {
         let _serial = inode.commit.lock().await;
         let before = {
             let mut state = inode.state();
+            if state.replaced {
+                return Err(replaced());
+            }
             let before = (state.meta.clone(), state.meta_dirty, state.mtime_set);
             change(&mut state)?;
             state.touch_meta(SystemTime::now());

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use staithe_store::{Key, Version};
+use staithe_store::{ETag, Key, Version};
 
 use crate::api::{Attr, Ino, Kind};
 use crate::cache::CachedFile;
@@ -242,6 +242,27 @@ impl Inode {
             let state = self.state();
             let is_shared = state.staged.as_ref().is_some_and(Staged::is_shared);
             state.link.is_none() || !(state.is_dirty() || is_shared)
+        }
+    }
+
+    /// Whether it stands for the version that `state` is of: the same object, or a directory as that is.
+    pub(crate) fn is_as(&self, state: &State) -> bool {
+        fn tag(state: &State) -> Option<&ETag> {
+            state.remote.as_ref().map(|remote| &remote.version.etag)
+        }
+        self.kind == state.meta.kind
+            && (self.is_dir() || (state.remote.is_some() && tag(&self.state()) == tag(state)))
+    }
+
+    /// Takes the attributes and the body over from `other`, which is of the same version, where it knows none.
+    pub(crate) fn fill(&self, other: State) {
+        let mut state = self.state();
+        if state.is_local() || state.meta_known || !other.meta_known {
+            return;
+        }
+        (state.meta, state.meta_known, state.validated) = (other.meta, true, other.validated);
+        if state.body.is_none() {
+            state.body = other.body;
         }
     }
 

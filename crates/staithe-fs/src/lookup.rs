@@ -9,7 +9,7 @@ use staithe_dentry::{Lookup as Cached, Token, Value};
 use staithe_store::{ETag, ListRequest, ObjectMeta, ObjectSummary};
 
 use crate::ahead::Event;
-use crate::api::{Ino, Kind, Lookup};
+use crate::api::{Ino, Invalidation, Kind, Lookup};
 use crate::config::Ttl;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
@@ -350,6 +350,10 @@ impl Filesystem {
                     if self.inodes.unlink_if(&gone, is_ours).is_none() {
                         return Ok(Some(Lookup::Found(self.entry(&gone, Duration::ZERO))));
                     }
+                    if gone.lookups.load(Ordering::Acquire) > 0 {
+                        // Who asked need not have been the kernel.
+                        self.announce(Invalidation::Entry { parent, name: name.to_owned() });
+                    }
                     self.inodes.let_go(&gone);
                 }
                 return Ok(Some(self.absent(parent, name, kernel, asked.moment)));
@@ -408,28 +412,41 @@ impl Filesystem {
         marker: Marker,
         object: Option<&ObjectMeta>,
     ) -> Arc<Inode> {
-        let decoded =
-            object.map(|o| FileMeta { kind: Kind::Directory, ..FileMeta::decode(o, &self.defaults()) });
         if let Some(inode) = child.filter(|c| c.is_dir()) {
-            let mut state = inode.state();
-            if let Some(meta) = decoded {
-                // Times of a directory move with its entries, here and unstored: the later ones hold.
-                let (mtime, ctime) = (state.meta.mtime.max(meta.mtime), state.meta.ctime.max(meta.ctime));
-                state.meta = FileMeta { mtime, ctime, ..meta };
-            }
-            if marker != Marker::Unknown {
-                state.marker = marker;
-            }
-            state.meta_known = true;
-            drop(state);
+            self.take_marker(&mut inode.state(), marker, object);
             return inode;
         }
-        let c = &self.config;
-        let meta = decoded
-            .unwrap_or_else(|| FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()));
-        let mut state = State::new(Some(link), meta);
+        let mut state = State::new(Some(link), self.directory_meta(object));
         state.marker = marker;
         self.inodes.adopt(state)
+    }
+
+    /// Gives a directory what the store says of its marker.
+    pub(crate) fn take_marker(&self, state: &mut State, marker: Marker, object: Option<&ObjectMeta>) {
+        let is_told = object.is_some() || marker == Marker::Missing;
+        if is_told && !state.meta_known {
+            // Doubted: nothing of before holds, also no time.
+            state.meta = self.directory_meta(object);
+            state.meta_known = true;
+        } else if object.is_some() {
+            // Times of a directory move with its entries, here and unstored: the later ones hold.
+            let meta = self.directory_meta(object);
+            let (mtime, ctime) = (state.meta.mtime.max(meta.mtime), state.meta.ctime.max(meta.ctime));
+            state.meta = FileMeta { mtime, ctime, ..meta };
+        }
+        if marker != Marker::Unknown {
+            state.marker = marker;
+        }
+    }
+
+    /// The attributes of a directory with this marker; without one, the defaults.
+    fn directory_meta(&self, object: Option<&ObjectMeta>) -> FileMeta {
+        let decode = |o| FileMeta { kind: Kind::Directory, ..FileMeta::decode(o, &self.defaults()) };
+        let c = &self.config;
+        object.map_or_else(
+            || FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now()),
+            decode,
+        )
     }
 
     /// The state of an inode made from a listing alone.

@@ -10,6 +10,7 @@
 //!    the directory above a path is not whole any more.
 //! 4. The work is proportional to what is in memory at and below the paths.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -24,9 +25,6 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
 use crate::lookup::Dent;
 use crate::names::{check_name, topmost};
-
-/// How many things the kernel is told before the next are looked for.
-const BATCH: usize = 4096;
 
 /// What became of a refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,7 +92,8 @@ struct Forgotten {
     was_known: bool,
     names: u64,
     inodes: u64,
-    /// What the kernel has not been told of it yet.
+    /// What the kernel has not been told of it yet: it is told at the end, when answers are believed again. It may
+    /// take its time.
     untold: Vec<Invalidation>,
 }
 
@@ -194,12 +193,15 @@ impl Filesystem {
                 forgotten.untold.extend(doubts_of(&inode));
             }
             if inode.is_dir() {
+                // Before and after its names: who is there now may have lost its name by then, and still be known to
+                // the kernel; who comes until then was learned before.
+                let before = self.inodes.children(inode.ino);
                 self.forget_directory(inode.ino, forgotten);
-                // After its names: who learns one by now learns it anew.
-                rest.extend(self.inodes.children(inode.ino).into_iter().map(|(_, child)| child));
-            }
-            if forgotten.untold.len() >= BATCH {
-                self.tell_all(&mut forgotten.untold);
+                let mut below: BTreeMap<_, _> =
+                    before.into_iter().map(|(_, child)| (child.ino, child)).collect();
+                let after = self.inodes.children(inode.ino);
+                below.extend(after.into_iter().map(|(_, child)| (child.ino, child)));
+                rest.extend(below.into_values());
             }
         }
     }
@@ -236,7 +238,9 @@ impl Inode {
             return false;
         }
         state.validated = None;
-        if self.ino != Ino::ROOT {
+        // Who is about to write goes on from the attributes that it opened the file with.
+        let is_written = self.writers.load(Ordering::Acquire) > 0 || state.staged.is_some();
+        if self.ino != Ino::ROOT && !is_written {
             state.meta_known = false;
         }
         if self.is_dir() && self.ino != Ino::ROOT {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-use crate::inode::Inode;
+use crate::inode::{Inode, Marker};
 use crate::metadata::FileMeta;
 
 impl Filesystem {
@@ -14,7 +14,7 @@ impl Filesystem {
     /// # Errors
     /// `Stale` when it is not: the kernel then looks the name up again.
     pub(crate) async fn revalidate(&self, inode: &Arc<Inode>) -> Result<()> {
-        let (key, version) = {
+        let (key, version, changes) = {
             let state = inode.state();
             if state.replaced {
                 return Err(replaced());
@@ -22,7 +22,9 @@ impl Filesystem {
             let fresh =
                 self.is_fresh(state.validated, Instant::now()) && (state.meta_known || !self.wants_full());
             match &state.remote {
-                Some(remote) if !fresh && !state.is_local() => (remote.key.clone(), remote.version.clone()),
+                Some(remote) if !fresh && !state.is_local() => {
+                    (remote.key.clone(), remote.version.clone(), state.changes)
+                }
                 _ => return Ok(()),
             }
         };
@@ -34,7 +36,8 @@ impl Filesystem {
         let meta = FileMeta::decode(&object, &self.defaults());
         let mut state = inode.state();
         let is_believed = self.refreshes.none_since(asked);
-        if !state.is_dirty() && meta.kind == inode.kind && self.wants_full() {
+        let is_untouched = !state.is_dirty() && state.changes == changes;
+        if is_untouched && meta.kind == inode.kind && self.wants_full() {
             state.meta = meta;
             state.meta_known |= is_believed;
         }
@@ -45,12 +48,16 @@ impl Filesystem {
         Ok(())
     }
 
-    /// Makes sure that `inode` has its object's own attributes, for a change that would store them again.
+    /// Makes sure that `inode` has its object's own attributes, for a change that would store them again. Those of a
+    /// file with unstored changes are ours: nothing is asked, and no answer that is under way replaces them.
     pub(crate) async fn know_meta(&self, inode: &Arc<Inode>) -> Result<()> {
-        let (known, remote) = {
+        let (known, remote, changes) = {
             let state = inode.state();
-            (state.meta_known, state.remote.clone())
+            (state.meta_known || state.is_dirty(), state.remote.clone(), state.changes)
         };
+        if inode.is_dir() {
+            return self.know_directory(inode).await;
+        }
         let (false, Some(remote)) = (known, remote) else { return Ok(()) };
         let asked = self.refreshes.moment();
         let object = self.head(remote.key).await?;
@@ -60,8 +67,29 @@ impl Filesystem {
         };
         let meta = FileMeta::decode(&object, &self.defaults());
         let mut state = inode.state();
-        if !state.meta_known {
+        if !state.meta_known && !state.is_dirty() && state.changes == changes {
             state.meta = meta;
+            state.meta_known = self.refreshes.none_since(asked);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a directory has its marker's attributes, unless nobody doubts those that it has. One HEAD then.
+    pub(crate) async fn know_directory(&self, dir: &Arc<Inode>) -> Result<()> {
+        let changes = {
+            let state = dir.state();
+            if state.meta_known || state.link.is_none() {
+                return Ok(());
+            }
+            state.changes
+        };
+        let asked = self.refreshes.moment();
+        let Some(key) = self.marker_key(&self.inodes.path(dir.ino)?)? else { return Ok(()) };
+        let object = self.head(key).await?;
+        let mut state = dir.state();
+        if !state.meta_known && state.changes == changes {
+            let marker = if object.is_some() { Marker::Present } else { Marker::Missing };
+            self.take_marker(&mut state, marker, object.as_ref());
             state.meta_known = self.refreshes.none_since(asked);
         }
         Ok(())

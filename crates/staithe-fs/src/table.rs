@@ -95,12 +95,17 @@ impl InodeTable {
     }
 
     /// As [`insert`](Self::insert), for what the store says of a name: nothing is made if somebody here has
-    /// changed what has the name, which is returned then.
+    /// changed what has the name, or if that is the same version, as when two learned it at once; it is returned
+    /// then, with the attributes of `state` if it had none.
     pub(crate) fn adopt(&self, state: State) -> Arc<Inode> {
         let maps = self.maps.write();
         let holder = state.link.as_ref().and_then(|link| maps.at(link)).cloned();
-        match holder.filter(|h| h.state().is_local()) {
-            Some(local) => local,
+        match holder.filter(|h| h.state().is_local() || h.is_as(&state)) {
+            Some(holder) => {
+                drop(maps);
+                holder.fill(state);
+                holder
+            }
             None => self.insert_in(maps, state),
         }
     }
@@ -262,5 +267,42 @@ impl Maps {
         if names.is_empty() {
             self.children.remove(&link.parent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use staithe_store::{ETag, Key, Version};
+
+    use super::*;
+    use crate::api::Kind;
+    use crate::inode::Remote;
+    use crate::metadata::FileMeta;
+
+    fn learned(kind: Kind, etag: Option<&str>, mode: u16, known: bool) -> State {
+        let link = Link { parent: Ino::ROOT, name: Arc::from("f") };
+        let mut state = State::new(Some(link), FileMeta::new(kind, mode, 0, 0, SystemTime::UNIX_EPOCH));
+        let version = |etag| Version { etag: ETag::new(etag), id: None };
+        state.remote =
+            etag.map(|etag| Remote { key: Key::new("f").unwrap(), version: version(etag), size: 1 });
+        state.meta_known = known;
+        state
+    }
+
+    #[test]
+    fn two_who_learn_of_the_same_version_get_one_inode() {
+        let table = InodeTable::new(learned(Kind::Directory, None, 0o755, true));
+        let first = table.adopt(learned(Kind::File, Some("a"), 0o644, false));
+        let second = table.adopt(learned(Kind::File, Some("a"), 0o600, true));
+        let third = table.adopt(learned(Kind::File, Some("a"), 0o644, false));
+        assert_eq!((first.ino, first.ino), (second.ino, third.ino));
+        assert!(first.state().meta_known && first.state().meta.mode == 0o600);
+        let other = table.adopt(learned(Kind::File, Some("b"), 0o644, true));
+        assert!(other.ino != first.ino && first.state().replaced && first.state().link.is_none());
+        let dir = table.adopt(learned(Kind::Directory, None, 0o755, true));
+        assert!(other.state().replaced);
+        assert_eq!(table.adopt(learned(Kind::Directory, None, 0o755, true)).ino, dir.ino);
     }
 }

@@ -360,3 +360,113 @@ async fn a_kernel_has_been_told_of_all_that_it_believes_when_a_refresh_returns()
     refresh(&world, "").await;
     assert!(heard.lock().unwrap().contains(&format!("{root}/nowhere")));
 }
+
+#[tokio::test]
+async fn who_writes_across_a_refresh_loses_no_attribute_of_it() {
+    let world = world(for_ever).await;
+    world.put("f", b"x".to_vec()).await;
+    let writer = world.open("f", WRITE).await;
+    let ino = world.ino("f").await;
+    refresh(&world, "f").await;
+    world.fs.write(writer, 0, b"y").unwrap();
+    let written = world.fs.getattr(ino, Some(writer)).await.unwrap().attr.mtime;
+    world.spent();
+    assert_eq!(world.fs.listxattr(ino).await.unwrap(), [""; 0]);
+    let change = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let after = world.fs.setattr(ino, Some(writer), change).await.unwrap().attr;
+    assert_eq!((after.mode, after.mtime), (0o600, written));
+    assert_eq!(world.spent(), [], "what is not stored is ours");
+    world.close(writer).await.unwrap();
+    assert_eq!(attr(&world, "f").await.mode, 0o600);
+}
+
+#[tokio::test]
+async fn an_answer_about_attributes_does_not_undo_what_was_changed_meanwhile() {
+    let world = world(for_ever).await;
+    world.put("f", b"x".to_vec()).await;
+    let ino = attr(&world, "f").await.ino;
+    refresh(&world, "f").await;
+    let change = async {
+        let writer = world.fs.open_file(ino, WRITE).await.unwrap().handle;
+        world.fs.write(writer, 0, b"y").unwrap();
+        let change = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+        world.fs.setattr(ino, Some(writer), change).await.unwrap();
+        writer
+    };
+    let mut writer = None;
+    let act = async { writer = Some(change.await) };
+    across_a_refresh(&world, Op::Head, world.fs.listxattr(ino), act).await.unwrap();
+    assert_eq!(world.fs.getattr(ino, None).await.unwrap().attr.mode, 0o600);
+    world.close(writer.unwrap()).await.unwrap();
+    refresh(&world, "f").await;
+    assert_eq!(attr(&world, "f").await.mode, 0o600);
+}
+
+#[tokio::test]
+async fn attributes_of_what_was_replaced_are_not_to_be_changed() {
+    let world = world(for_ever).await;
+    world.put("f", b"x".to_vec()).await;
+    let reader = world.open("f", READ).await;
+    let ino = world.ino("f").await;
+    world.put("f", b"theirs".to_vec()).await;
+    refresh(&world, "f").await;
+    assert_ne!(world.ino("f").await, ino);
+    let change = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let error = world.fs.setattr(ino, Some(reader), change).await.unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::Stale, "{error}");
+    world.fs.release(reader);
+}
+
+#[tokio::test]
+async fn a_directory_asks_for_its_own_attributes_once() {
+    let world = world(for_ever).await;
+    world.put("d/f", b"x".to_vec()).await;
+    world.put("d/", Vec::new()).await;
+    let ino = attr(&world, "d").await.ino;
+    chmod_remotely(&world, "d/", "16832").await;
+    refresh(&world, "d").await;
+    world.spent();
+    let mode = async || world.fs.getattr(ino, None).await.unwrap().attr.mode & 0o777;
+    assert_eq!((mode().await, mode().await), (0o700, 0o700));
+    assert_eq!(world.spent(), [(Op::Head, 1)]);
+    world.bucket.delete(DeleteRequest::latest(k("d/"))).await.unwrap();
+    refresh(&world, "d").await;
+    let change = SetAttr { uid: Some(7), ..SetAttr::default() };
+    let after = world.fs.setattr(ino, None, change).await.unwrap().attr;
+    assert_eq!((after.mode & 0o777, after.uid), (0o755, 7), "without a marker it is as by default");
+}
+
+#[tokio::test]
+async fn a_kernel_that_takes_its_time_holds_up_no_other_answer() {
+    let world = world(for_ever).await;
+    for key in ["d/f", "beside/x"] {
+        world.put(key, b"1".to_vec()).await;
+        attr(&world, key).await;
+    }
+    let stream = world.fs.invalidations();
+    let fs = world.fs.clone();
+    let refreshing = tokio::spawn(async move { fs.refresh(&["d".to_owned()]).await });
+    let hears = move || stream.into_iter().find(|told| matches!(told, Invalidation::Fence(_)));
+    let fence = tokio::task::spawn_blocking(hears).await.unwrap();
+    let beside = world.ino("beside").await;
+    world.spent();
+    let Lookup::Found(entry) = world.fs.lookup(beside, "x").await.unwrap() else { panic!() };
+    assert!(entry.entry_ttl > Duration::ZERO && entry.attr_ttl > Duration::ZERO);
+    assert_eq!(world.spent(), []);
+    drop(fence);
+    assert_eq!(refreshing.await.unwrap().failures, []);
+}
+
+#[tokio::test]
+async fn a_kernel_is_told_when_a_name_that_it_knows_is_gone() {
+    let world = world(|config| (config.metadata_ttl, config.negative_ttl) = (Ttl::Zero, Ttl::Zero)).await;
+    world.put("f", b"1".to_vec()).await;
+    let stream = world.fs.invalidations();
+    world.ino("f").await;
+    world.bucket.delete(DeleteRequest::latest(k("f"))).await.unwrap();
+    assert_eq!(world.try_ino("f").await, None);
+    let told = stream.try_recv();
+    let is_it =
+        |told: &Invalidation| matches!(told, Invalidation::Entry { parent: Ino::ROOT, name } if name == "f");
+    assert!(told.as_ref().is_ok_and(is_it), "{told:?}");
+}
