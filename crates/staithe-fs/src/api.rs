@@ -265,6 +265,9 @@ pub enum Invalidation {
         parent: Ino,
         /// The name.
         name: String,
+        /// Whether it may stand for a directory: a kernel that would take it away, and what is mounted below, must not
+        /// be told.
+        may_be_directory: bool,
     },
     /// Attributes of an inode; its pages are right.
     Attributes {

@@ -24,6 +24,7 @@ use crate::layout::UploadPlan;
 use crate::locks::Scope;
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
+use crate::refresh::Moment;
 use crate::staging::Staged;
 
 /// How often a commit begins again because the file was renamed under it.
@@ -42,6 +43,8 @@ pub(crate) struct Job {
     changes: u64,
     /// Length in bytes.
     pub(crate) size: u64,
+    /// When it began.
+    begun: Moment,
 }
 
 /// A commit under way. Dropped before its end, it leaves the file as it was, and says so.
@@ -204,7 +207,7 @@ impl Filesystem {
     }
 
     /// Begins one try: what is there now. To be called under the state's lock that reads the bytes, too.
-    pub(crate) fn begin(state: &mut State) -> Result<Job> {
+    pub(crate) fn begin(&self, state: &mut State) -> Result<Job> {
         let Some(staged) = state.staged.as_mut() else {
             return Err(FsError::new(FsErrorKind::Io, "no staging file to store"));
         };
@@ -212,7 +215,8 @@ impl Filesystem {
         let size = staged.size();
         let mut meta = state.meta.clone();
         meta.write_id = Some(state.tries.id(state.changes));
-        Ok(Job { meta, base: state.remote.clone(), generation, changes: state.changes, size })
+        let (changes, begun) = (state.changes, self.refreshes.moment());
+        Ok(Job { meta, base: state.remote.clone(), generation, changes, size, begun })
     }
 
     /// On what condition bytes made from `base` may be stored.
@@ -241,7 +245,7 @@ impl Filesystem {
                 if state.staged.as_ref().is_some_and(|s| !s.missing(0..size).is_empty()) {
                     continue;
                 }
-                let job = Self::begin(&mut state)?;
+                let job = self.begin(&mut state)?;
                 let bytes = state.staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;
                 state.tries.unsure = true;
                 (job, bytes.unwrap_or_default())
@@ -266,11 +270,8 @@ impl Filesystem {
         if let Some(link) = link {
             let etag = written.version.etag.clone();
             let (size, modified, kind) = (job.size, job.meta.mtime, Some(Kind::File));
-            self.remember(
-                link.parent,
-                &link.name,
-                Some(Dent::File { size, etag, modified, told: false, kind }),
-            );
+            let dent = Dent::File { size, etag, modified, told: false, kind };
+            self.remember_since(job.begun, link.parent, &link.name, Some(dent));
         }
         let mut state = inode.state();
         state.tries.settle();
@@ -292,6 +293,8 @@ impl Filesystem {
             // Something changed while the bytes were on their way; what it was goes with the next commit.
             state.meta_dirty = true;
         }
+        drop(state);
+        self.doubt_since(job.begun, inode);
     }
 
     /// After a successful commit: attributes that the upload could not carry yet.
@@ -325,6 +328,7 @@ impl Filesystem {
         };
         let Some(remote) = remote else { return Ok(()) };
         meta.write_id = Some(new_write_id());
+        let begun = self.refreshes.moment();
         let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,
             // A copy may have another tag than its source, and then its own first try is in its way.
@@ -345,7 +349,7 @@ impl Filesystem {
                 state.meta_dirty = false;
             }
         }
-        self.confirm(inode);
+        self.confirm(inode, begun);
         Ok(())
     }
 

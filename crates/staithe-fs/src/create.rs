@@ -12,6 +12,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::metadata::FileMeta;
 use crate::names::check_name;
+use crate::refresh::Moment;
 use crate::revalidate::replaced;
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
@@ -31,12 +32,13 @@ impl Filesystem {
         let (mode, gid) = inherit(&directory, mode, caller.gid, true);
         let mut meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
         meta.write_id = Some(new_write_id());
+        let begun = self.refreshes.moment();
         self.put_marker(&path, &meta, PutCondition::IfAbsent).await?;
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         state.marker = Marker::Present;
         // What a flat listing has of it is of one that was there before.
         self.outdate_flat_at(&path);
-        Ok(self.born(&directory, state))
+        Ok(self.born(&directory, state, begun))
     }
 
     /// Makes a symbolic link: an object with the target as its bytes. One PUT.
@@ -77,10 +79,11 @@ impl Filesystem {
         meta.write_id = Some(new_write_id());
         let key = self.key(&path)?;
         let size = bytes.len() as u64;
+        let begun = self.refreshes.moment();
         let version = self.put_new(&key, bytes, &meta).await?;
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         state.remote = Some(Remote { key, version, size });
-        Ok(self.born(directory, state))
+        Ok(self.born(directory, state, begun))
     }
 
     async fn put_new(&self, key: &staithe_store::Key, bytes: Bytes, meta: &FileMeta) -> Result<Version> {
@@ -160,11 +163,11 @@ impl Filesystem {
     }
 
     /// A stored new name takes its place in memory.
-    fn born(&self, directory: &Inode, state: State) -> Entry {
+    fn born(&self, directory: &Inode, state: State, begun: Moment) -> Entry {
         let inode = self.inodes.insert(state);
-        self.confirm(&inode);
+        self.confirm(&inode, begun);
         directory.touch(SystemTime::now());
-        self.entry(&inode, self.ttl())
+        self.entry_of(&inode, self.ttl(), begun)
     }
 
     /// Fetches the target of a symbolic link; at most one GET, none if it is remembered.

@@ -339,8 +339,8 @@ impl Filesystem {
         self.inodes.let_go(inode);
     }
 
-    /// Notes that the object behind `inode` was just seen, by us, to be what its name means.
-    pub(crate) fn confirm(&self, inode: &Inode) {
+    /// Notes that the object behind `inode` is what its name means, by a change of ours that began at `moment`.
+    pub(crate) fn confirm(&self, inode: &Inode, moment: Moment) {
         let mut state = inode.state();
         state.validated = Some(Instant::now());
         let Some(link) = state.link.clone() else { return };
@@ -356,7 +356,8 @@ impl Filesystem {
             (None, _) => return,
         };
         drop(state);
-        self.remember(link.parent, &link.name, Some(dent));
+        self.remember_since(moment, link.parent, &link.name, Some(dent));
+        self.doubt_since(moment, inode);
     }
 }
 

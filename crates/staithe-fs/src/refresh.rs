@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! 1. What was learned before a refresh is not believed after it, by nobody: a question that was put before it began,
-//!    and an answer from memory that was found before, hold for who asked, once. [`Refreshes`] tells them apart.
+//!    and an answer from memory that was found before, hold for who asked, once; and a change of ours that was under way
+//!    is done, and asked about. [`Refreshes`] tells them apart.
 //! 2. What the kernel was told before is doubted by it when the refresh returns: each inode by its name, and each
 //!    absence that it was told of (see `absences`).
 //! 3. What is not stored yet, what is open, and what is outside of the paths stays as it is; but that the listing of
@@ -178,7 +179,9 @@ impl Filesystem {
 
     fn forget_name(&self, dir: Ino, name: &str, forgotten: &mut Forgotten) {
         forgotten.names += u64::from(self.names.forget(dir.0, name));
-        forgotten.untold.push(Invalidation::Doubt { parent: dir, name: name.to_owned() });
+        // No inode has it, so no kernel knows a directory by it.
+        let (name, may_be_directory) = (name.to_owned(), false);
+        forgotten.untold.push(Invalidation::Doubt { parent: dir, name, may_be_directory });
     }
 
     /// Forgets what is known of an inode, its name, and what is below it.
@@ -210,8 +213,27 @@ impl Filesystem {
     fn forget_directory(&self, dir: Ino, forgotten: &mut Forgotten) {
         forgotten.names += self.names.forget_dir(dir.0) as u64;
         self.forget_ahead(dir);
-        let doubt = |name: Box<str>| Invalidation::Doubt { parent: dir, name: name.into() };
+        let doubt =
+            |name: Box<str>| Invalidation::Doubt { parent: dir, name: name.into(), may_be_directory: false };
         forgotten.untold.extend(self.absences.take(dir).map(doubt));
+    }
+
+    /// Notes a change of ours of a name, that was begun at `moment`, as [`remember`](Self::remember) does. If a refresh
+    /// has run since, the name is asked for again, here and by the kernel.
+    pub(crate) fn remember_since(&self, moment: Moment, parent: Ino, name: &str, dent: Option<Dent>) {
+        self.remember(parent, name, dent);
+        if !self.refreshes.none_since(moment) {
+            self.names.forget(parent.0, name);
+            let may_be_directory = self.inodes.child(parent, name).is_some_and(|child| child.is_dir());
+            self.announce(Invalidation::Doubt { parent, name: name.to_owned(), may_be_directory });
+        }
+    }
+
+    /// Doubts what a change of ours, that was begun at `moment`, has made of an inode, if a refresh has run since.
+    pub(crate) fn doubt_since(&self, moment: Moment, inode: &Inode) {
+        if !self.refreshes.none_since(moment) && inode.doubt() {
+            self.announce(Invalidation::Attributes { ino: inode.ino });
+        }
     }
 
     /// Tells the kernel, and waits until it has been told; not if there is none. Blocks.
@@ -257,7 +279,12 @@ impl Inode {
 /// What a kernel that knows of an inode believes about it.
 fn doubts_of(inode: &Inode) -> impl Iterator<Item = Invalidation> {
     let name = inode.state().link.clone();
-    let doubt = name.map(|link| Invalidation::Doubt { parent: link.parent, name: link.name.to_string() });
+    let may_be_directory = inode.is_dir();
+    let doubt = name.map(|link| Invalidation::Doubt {
+        parent: link.parent,
+        name: link.name.to_string(),
+        may_be_directory,
+    });
     doubt.into_iter().chain([Invalidation::Attributes { ino: inode.ino }])
 }
 

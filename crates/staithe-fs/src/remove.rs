@@ -46,6 +46,7 @@ impl Filesystem {
             self.know_tries(inode, &key).await?;
             _kept = self.keep_for_open(inode).await?;
         }
+        let begun = self.refreshes.moment();
         let is_stored = child.as_ref().is_none_or(|c| c.state().remote.is_some());
         if is_stored {
             if !self.has_sibling(&directory, name) {
@@ -56,7 +57,7 @@ impl Filesystem {
         if let Some(inode) = &child {
             self.nameless(inode);
         }
-        self.remember(parent, name, None);
+        self.remember_since(begun, parent, name, None);
         directory.touch(SystemTime::now());
         Ok(())
     }
@@ -151,6 +152,7 @@ impl Filesystem {
         if !self.has_sibling(&directory, name) {
             self.keep_directory(&directory).await?;
         }
+        let begun = self.refreshes.moment();
         if let Some(marker) = self.marker_key(&path)? {
             self.store.delete(DeleteRequest::latest(marker)).await?;
         }
@@ -159,7 +161,7 @@ impl Filesystem {
             self.names.forget_dir(inode.ino.0);
             self.nameless(inode);
         }
-        self.remember(parent, name, None);
+        self.remember_since(begun, parent, name, None);
         directory.touch(SystemTime::now());
         Ok(())
     }

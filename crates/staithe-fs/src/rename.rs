@@ -11,6 +11,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
 use crate::locks::{PathGuard, Scope, is_below};
 use crate::names::check_name;
+use crate::refresh::Moment;
 use crate::table::Pinned;
 
 /// One end of a rename.
@@ -123,6 +124,7 @@ impl Filesystem {
             self.know_tries(target, &to_key).await?;
             _kept = self.keep_for_open(target).await?;
         }
+        let begun = self.refreshes.moment();
         let remote = source.state().remote.clone();
         if let Some(remote) = remote {
             self.move_object(source, &remote, &to_key, from, &from_path).await?;
@@ -136,7 +138,7 @@ impl Filesystem {
         if let Some(target) = target {
             self.nameless(target);
         }
-        self.relink(source, from, to);
+        self.relink(source, from, to, begun);
         self.keep_anew(source).await;
         Ok(())
     }
@@ -188,16 +190,16 @@ impl Filesystem {
         Ok(())
     }
 
-    fn relink(&self, source: &Arc<Inode>, from: End<'_>, to: End<'_>) {
+    fn relink(&self, source: &Arc<Inode>, from: End<'_>, to: End<'_>, begun: Moment) {
         let link = Link { parent: to.parent, name: Arc::from(to.name) };
         if let Some(loser) = self.inodes.relink(source, &link) {
             self.inodes.let_go(&loser);
         }
-        self.remember(from.parent, from.name, None);
+        self.remember_since(begun, from.parent, from.name, None);
         if source.state().is_local() {
             self.remember(to.parent, to.name, None);
         } else {
-            self.confirm(source);
+            self.confirm(source, begun);
         }
     }
 
@@ -226,6 +228,7 @@ impl Filesystem {
             self.keep_directory(&directory).await?;
         }
         let meta = source.state().meta.clone();
+        let begun = self.refreshes.moment();
         let moved = self.move_tree(&from_path, &to_path, &meta, target.is_some()).await;
         self.doubt_flat();
         if moved.is_ok() {
@@ -233,7 +236,7 @@ impl Filesystem {
                 self.nameless(target);
             }
             source.state().marker = crate::inode::Marker::Present;
-            self.relink(source, from, to);
+            self.relink(source, from, to, begun);
         } else {
             self.forget_copies(target, to);
         }

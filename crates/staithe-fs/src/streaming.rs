@@ -140,7 +140,7 @@ impl Filesystem {
             // A commit may have given it a base since, or a truncation taken all of it.
             let fits = state.staged.as_ref().is_some_and(|s| s.base_size().is_none() && s.size() > 0);
             // Under the state's lock: no write is between this and the bytes that the job stands for.
-            if fits { Some((Self::begin(&mut state)?, shared.parts.lock().table.clone())) } else { None }
+            if fits { Some((self.begin(&mut state)?, shared.parts.lock().table.clone())) } else { None }
         };
         let Some((mut job, present)) = begun else {
             self.abandon_shared(&shared).await;

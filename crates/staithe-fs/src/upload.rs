@@ -69,7 +69,7 @@ impl Filesystem {
     /// Sends a planned upload: local parts from the staging file, clean ones by the store's own copy.
     pub(crate) async fn send_parts(&self, inode: &Arc<Inode>, parts: Vec<PlannedPart>) -> Result<Outcome> {
         let key = self.key(&self.inodes.path(inode.ino)?)?;
-        let job = Self::begin(&mut inode.state())?;
+        let job = self.begin(&mut inode.state())?;
         if parts.last().is_none_or(|p| p.range.end != job.size) {
             return Ok(Outcome::Moved);
         }
@@ -191,7 +191,7 @@ impl Filesystem {
         let key = self.key(path)?;
         let size = inode.state().size();
         self.bring_in(inode, 0..size).await?;
-        let job = Self::begin(&mut inode.state())?;
+        let job = self.begin(&mut inode.state())?;
         match self.layout().plan(job.size, None, &rangemap::RangeSet::new())? {
             crate::layout::UploadPlan::Whole => {
                 let bytes =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use staithe_fs::{
     Attr, AttributeSource, Filesystem, FsConfig, FsErrorKind, Ino, Invalidation, Lookup, RefreshReport,
-    SetAttr, Ttl,
+    RenameMode, SetAttr, Ttl,
 };
 use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op};
 use staithe_store::{CopyRequest, DeleteRequest, MemoryOptions, NewObject, ObjectStore};
@@ -312,8 +312,9 @@ fn kernel(fs: &Arc<Filesystem>) -> Arc<Mutex<Vec<String>>> {
     std::thread::spawn(move || {
         for invalidation in stream {
             match invalidation {
-                Invalidation::Doubt { parent, name } => {
-                    told.lock().unwrap().push(format!("{}/{name}", parent.0));
+                Invalidation::Doubt { parent, name, may_be_directory } => {
+                    let slash = if may_be_directory { "/" } else { "" };
+                    told.lock().unwrap().push(format!("{}/{name}{slash}", parent.0));
                 }
                 Invalidation::Attributes { ino } => told.lock().unwrap().push(format!("{}", ino.0)),
                 Invalidation::Fence(_) => {}
@@ -344,11 +345,11 @@ async fn a_kernel_has_been_told_of_all_that_it_believes_when_a_refresh_returns()
     told.sort();
     let (root, d_, sub_) = (Ino::ROOT.0, d.0, sub.0);
     let mut wanted = vec![
-        format!("{root}/d"),
+        format!("{root}/d/"),
         format!("{d_}"),
         format!("{d_}/f"),
         format!("{}", f.0),
-        format!("{d_}/sub"),
+        format!("{d_}/sub/"),
         format!("{sub_}"),
         format!("{sub_}/g"),
         format!("{}", g.0),
@@ -469,4 +470,49 @@ async fn a_kernel_is_told_when_a_name_that_it_knows_is_gone() {
     let is_it =
         |told: &Invalidation| matches!(told, Invalidation::Entry { parent: Ino::ROOT, name } if name == "f");
     assert!(told.as_ref().is_ok_and(is_it), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_change_of_ours_under_way_is_asked_about_afterwards() {
+    let world = world(for_ever).await;
+    for name in ["chmodded", "unlinked", "from", "written"] {
+        world.put(name, b"1".to_vec()).await;
+        attr(&world, name).await;
+    }
+    let theirs = async |name| {
+        world.put(name, b"theirs".to_vec()).await;
+        refresh(&world, name).await;
+    };
+
+    let writer = world.open("written", WRITE).await;
+    world.fs.write(writer, 0, b"ours").unwrap();
+    across_a_refresh(&world, Op::Put, world.close(writer), theirs("written")).await.unwrap();
+    assert_eq!(attr(&world, "written").await.size, 6);
+
+    let unlink = world.fs.unlink(Ino::ROOT, "unlinked");
+    across_a_refresh(&world, Op::Delete, unlink, theirs("unlinked")).await.unwrap();
+    assert_eq!(attr(&world, "unlinked").await.size, 6);
+
+    let rename = world.fs.rename(Ino::ROOT, "from", Ino::ROOT, "to", RenameMode::Replace);
+    across_a_refresh(&world, Op::Copy, rename, theirs("to")).await.unwrap();
+    assert_eq!(attr(&world, "to").await.size, 6);
+
+    let mkdir = world.fs.mkdir(Ino::ROOT, "made", 0o755, world::ROOT);
+    let gone = async {
+        world.bucket.delete(DeleteRequest::latest(k("made/"))).await.unwrap();
+        refresh(&world, "").await;
+    };
+    let made = across_a_refresh(&world, Op::Put, mkdir, gone).await.unwrap();
+    assert_eq!((made.entry_ttl, made.attr_ttl), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(world.try_ino("made").await, None);
+
+    let ino = world.ino("chmodded").await;
+    let change = world.fs.setattr(ino, None, SetAttr { mode: Some(0o600), ..SetAttr::default() });
+    let again = async {
+        chmod_remotely(&world, "chmodded", "33024").await;
+        refresh(&world, "chmodded").await;
+    };
+    let changed = across_a_refresh(&world, Op::Copy, change, again).await.unwrap();
+    assert_eq!(changed.ttl, Duration::ZERO);
+    assert_eq!(attr(&world, "chmodded").await.mode & 0o777, 0o400);
 }

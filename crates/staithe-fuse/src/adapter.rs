@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use fuser::{
@@ -22,7 +23,7 @@ use staithe_fs::{
 use crate::directory::{self, Batch};
 use crate::dispatch::{Deadline, Dispatcher, Reply};
 use crate::flags;
-use crate::kernel::Line;
+use crate::kernel::{EXPIRES_SINCE, Line};
 use crate::notify;
 use crate::passthrough::Passthrough;
 use crate::privileges;
@@ -48,6 +49,8 @@ pub(crate) struct Adapter {
     pub(crate) batch: Arc<Batch>,
     pub(crate) batch_plus: Arc<Batch>,
     pub(crate) passthrough: Arc<Passthrough>,
+    /// Whether the kernel can be told to doubt a name; known from the first request on.
+    pub(crate) names_expire: Arc<AtomicBool>,
 }
 
 fn caller(request: &Request) -> Caller {
@@ -101,6 +104,7 @@ impl fuser::Filesystem for Adapter {
                 tracing::debug!(?wanted, "the kernel does not have this; going on without");
             }
         }
+        self.names_expire.store(config.kernel_abi() >= EXPIRES_SINCE, Ordering::Release);
         match self.fs.can_lend() {
             Ok(()) => self.ask_for_passthrough(config),
             Err(reason) => self.fs.lend_local_files(Err(reason.to_owned())),

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use fuser::{INodeNo, Notifier, RequestId};
+use fuser::{INodeNo, Notifier, RequestId, Version};
 use rustix::io::IoSlice;
 use staithe_fs::Ino;
 
@@ -14,6 +15,8 @@ use crate::direntplus::{Records, header};
 
 /// `FUSE_NOTIFY_INVAL_ENTRY`.
 const NOTIFY_INVAL_ENTRY: i32 = 3;
+/// The first protocol version with [`EXPIRE_ONLY`]: that of Linux 6.2.
+pub(crate) const EXPIRES_SINCE: Version = Version(7, 38);
 /// `FUSE_EXPIRE_ONLY`.
 const EXPIRE_ONLY: u32 = 1;
 /// Length of a notification about a name, without the name.
@@ -24,6 +27,7 @@ const NOTICE: usize = 32;
 pub(crate) struct Kernel {
     device: OwnedFd,
     notifier: Notifier,
+    names_expire: Arc<AtomicBool>,
 }
 
 /// The line, once there is a session.
@@ -31,9 +35,15 @@ pub(crate) type Line = OnceLock<Kernel>;
 
 impl Kernel {
     /// A line over a duplicate of the session's device. One device serves all threads of a session, so an answer
-    /// may be written to it from anywhere.
-    pub(crate) fn new(device: OwnedFd, notifier: Notifier) -> Self {
-        Self { device, notifier }
+    /// may be written to it from anywhere. `names_expire` as [`names_expire`](Self::names_expire).
+    pub(crate) fn new(device: OwnedFd, notifier: Notifier, names_expire: Arc<AtomicBool>) -> Self {
+        Self { device, notifier, names_expire }
+    }
+
+    /// Whether a doubt leaves a name where it is. Else it takes the name away, and a directory with all that is
+    /// mounted below: so it must not be told of one.
+    pub(crate) fn names_expire(&self) -> bool {
+        self.names_expire.load(Ordering::Acquire)
     }
 
     /// Answers READDIRPLUS `unique`.
@@ -56,7 +66,8 @@ impl Kernel {
 
     /// Makes the kernel ask for the meaning of a name, or of its absence, again. If that is the same, the name stays
     /// who it is: a working directory, or a mount below it, does not lose its path. Linux before 6.2 does not know the
-    /// flag, and drops the name. May wait for requests in flight in the directory.
+    /// flag, and drops the name (see [`names_expire`](Self::names_expire)). May wait for requests in flight in the
+    /// directory.
     ///
     /// # Errors
     /// `NotFound` for what the kernel does not know; the device's.

@@ -69,6 +69,7 @@ impl FuseMount {
             batch: Arc::default(),
             batch_plus: Arc::default(),
             passthrough: Arc::default(),
+            names_expire: Arc::default(),
         };
         let fuse = device::mount(&mountpoint, config)?;
         let started = start(adapter, fuse, &line, config, &mountpoint).and_then(|(session, minor)| {
@@ -201,6 +202,7 @@ fn start(
     config: &FuseConfig,
     mountpoint: &Path,
 ) -> Result<(Session<Adapter>, u32), MountError> {
+    let names_expire = Arc::clone(&adapter.names_expire);
     let mut settings = Config::default();
     settings.n_threads = Some(config.threads.max(1));
     // Who may enter is the kernel's decision. The session's own check would refuse the close of a descriptor
@@ -209,7 +211,7 @@ fn start(
         .map_err(|e| cannot("agree with the kernel on a session", e))?;
     let device = session.as_fd().try_clone_to_owned().map_err(|e| cannot("duplicate the device", e))?;
     // Empty until here: this is the only place that sets it.
-    let _ = line.set(Kernel::new(device, session.notifier()));
+    let _ = line.set(Kernel::new(device, session.notifier(), names_expire));
     let visible = visible_at(mountpoint).map_err(|e| cannot("read the mount table", e))?;
     let minor = visible
         .map(|m| m.minor)

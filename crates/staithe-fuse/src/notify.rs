@@ -44,7 +44,8 @@ pub(crate) fn tell(kernel: &Kernel, invalidation: &Invalidation) {
     let told = match invalidation {
         Invalidation::Entry { parent, name } => kernel.forget_name(*parent, name),
         Invalidation::Inode { ino } => kernel.forget_inode(*ino),
-        Invalidation::Doubt { parent, name } => kernel.doubt(*parent, name),
+        Invalidation::Doubt { may_be_directory: true, .. } if !kernel.names_expire() => Ok(()),
+        Invalidation::Doubt { parent, name, .. } => kernel.doubt(*parent, name),
         Invalidation::Attributes { ino } => kernel.forget_attributes(*ino),
         // Dropped right after this.
         Invalidation::Fence(_) => Ok(()),
