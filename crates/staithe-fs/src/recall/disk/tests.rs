@@ -164,7 +164,11 @@ async fn a_value_that_is_no_record_is_as_good_as_none() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    // `PROPTEST_CASES` asks for more.
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(16),
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever is kept, recalled and opened again in whatever order: what is there is what was kept last, and not more
     /// than may be.
