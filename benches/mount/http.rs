@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::data::{SMALL, Sizes};
 use crate::options::Link;
-use crate::rows::{Done, FIRST, RANDOM, RANDOM_FOR, Row, random_places};
+use crate::rows::{AT_MOST, Done, FIRST, RANDOM, Row, random_places};
 
 /// The range of one request where a file is read as a whole.
 const RANGE: u64 = 8 << 20;
@@ -43,7 +43,7 @@ pub(crate) fn run(row: Row, server: SocketAddr, bucket: &str, sizes: &Sizes, lin
         }
         Row::Random => {
             let mut client = Client::connect(server, bucket)?;
-            let places = random_places(sizes).into_iter().take_while(|_| start.elapsed() < RANDOM_FOR);
+            let places = random_places(sizes).into_iter().take_while(|_| start.elapsed() < AT_MOST);
             places.map(|at| client.get("big", at, RANDOM as u64).map(|_| 1)).sum::<Result<u64>>()?
         }
         Row::FirstByte => {

@@ -19,8 +19,8 @@ use crate::data::{FILES_A_DIRECTORY, MANY, SMALL, Sizes, noise};
 const PIECE: usize = 1 << 20;
 /// Length of a random read.
 pub(crate) const RANDOM: usize = 128 << 10;
-/// Random reads end after this, however few they were.
-pub(crate) const RANDOM_FOR: Duration = Duration::from_secs(5);
+/// Random reads, and looks at missing names, end after this, however few they were.
+pub(crate) const AT_MOST: Duration = Duration::from_secs(5);
 /// What is read for the first byte.
 pub(crate) const FIRST: usize = 4 << 10;
 
@@ -213,12 +213,7 @@ impl Row {
                 sizes.tree_files as u64
             }
             Self::StatStorm => storm(root, sizes)?,
-            Self::Missing => {
-                each(sizes.stats, |n| match fs::metadata(root.join(format!("tree/{}.py", n % 10))) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                    other => Err(format!("a name that is not there: {other:?}").into()),
-                })?
-            }
+            Self::Missing => missing(&root.join("tree"), sizes)?,
             Self::StatWarm => each(sizes.stats, |_| Ok(fs::metadata(root.join("big")).map(drop)?))?,
             Self::Rename => each(sizes.renamed_files, |n| {
                 Ok(fs::rename(root.join(format!("dir/{n:05}")), root.join(format!("dir/to-{n:05}")))?)
@@ -324,7 +319,7 @@ fn random(path: &Path, sizes: &Sizes) -> Result<Done> {
     for place in places {
         file.read_exact_at(&mut piece, place)?;
         ops += 1;
-        if start.elapsed() > RANDOM_FOR {
+        if start.elapsed() > AT_MOST {
             break;
         }
     }
@@ -352,6 +347,23 @@ fn write(path: &Path, len: u64) -> Result<u64> {
 fn walk(program: &str, option: &str, root: &Path) -> Result<()> {
     let done = Command::new(program).arg(option).arg(root.join("tree")).stdout(Stdio::null()).status()?;
     if done.success() { Ok(()) } else { Err(format!("{program} failed").into()) }
+}
+
+/// stat of ten names that are not there, in turn, for a while.
+fn missing(directory: &Path, sizes: &Sizes) -> Result<u64> {
+    let names: Vec<_> = (0..10).map(|n| directory.join(format!("{n}.py"))).collect();
+    let start = Instant::now();
+    let mut ops = 0;
+    for name in names.iter().cycle().take(sizes.stats) {
+        match fs::metadata(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => ops += 1,
+            other => return Err(format!("a name that is not there: {other:?}").into()),
+        }
+        if start.elapsed() > AT_MOST {
+            break;
+        }
+    }
+    Ok(ops)
 }
 
 /// stat of every file of the tree, in two threads that share them.
