@@ -144,13 +144,14 @@ impl Filesystem {
         let one: &WarmOne<'_> = &|file, meter| Box::pin(async move { self.warm_file(&file, meter).await });
         self.warm_each(request, Meter(progress), one).await;
         let report = progress.borrow().clone();
-        if report.is_whole() && cache.stats().evicted != evicted {
+        if cache.stats().evicted != evicted {
             return Ok(self.look_again(request, &report).await);
         }
         Ok(report)
     }
 
-    /// What was fetched first may have had to go for what came last: says what is really there.
+    /// What was fetched first may have had to go for what came last: says what is really there. What failed before
+    /// keeps its reason.
     async fn look_again(&self, request: &WarmRequest, before: &WarmReport) -> WarmReport {
         let seen = watch::Sender::default();
         let one: &WarmOne<'_> = &|file, meter| {
@@ -161,8 +162,13 @@ impl Filesystem {
             })
         };
         self.warm_each(request, Meter(&seen), one).await;
-        let report = seen.borrow().clone();
-        WarmReport { bytes_fetched: before.bytes_fetched, ..report }
+        let mut report = WarmReport { bytes_fetched: before.bytes_fetched, ..seen.borrow().clone() };
+        for failure in &mut report.failures {
+            if let Some(first) = before.failures.iter().find(|first| first.path == failure.path) {
+                failure.reason.clone_from(&first.reason);
+            }
+        }
+        report
     }
 
     /// Makes one file whole in the cache, telling `meter` of the bytes as they come.

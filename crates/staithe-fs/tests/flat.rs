@@ -212,6 +212,12 @@ async fn where_listings_hide_names_or_nothing_is_remembered_each_directory_is_li
 async fn walked_to_the_third() -> (World, Vec<Ino>) {
     let w = world().await;
     fill(&w, "", 12, 3).await;
+    let dirs = walk_to_the_third(&w).await;
+    (w, dirs)
+}
+
+/// Lists the root and its first two directories; all its directories.
+async fn walk_to_the_third(w: &World) -> Vec<Ino> {
     let mut dirs = Vec::new();
     for name in w.entries(Ino::ROOT).await {
         dirs.push(w.child(Ino::ROOT, name.trim_end_matches('/')).await);
@@ -219,7 +225,7 @@ async fn walked_to_the_third() -> (World, Vec<Ino>) {
     w.entries(dirs[0]).await;
     w.entries(dirs[1]).await;
     w.spent();
-    (w, dirs)
+    dirs
 }
 
 #[tokio::test]
@@ -407,13 +413,7 @@ async fn a_directory_that_does_not_end_is_waited_for_two_pages_and_what_is_in_it
     let w = with(MemoryOptions { page_max: 10, ..MemoryOptions::default() }, Ttl::Forever).await;
     fill(&w, "", 4, 1).await;
     fill(&w, "d002/", 20, 4).await;
-    let mut dirs = Vec::new();
-    for name in w.entries(Ino::ROOT).await {
-        dirs.push(w.child(Ino::ROOT, name.trim_end_matches('/')).await);
-    }
-    w.entries(dirs[0]).await;
-    w.entries(dirs[1]).await;
-    w.spent();
+    let dirs = walk_to_the_third(&w).await;
     assert_eq!(w.entries(dirs[2]).await.len(), 21);
     let asked: Vec<_> = w.log.table().0.into_iter().map(|record| record.key).collect();
     assert_eq!(asked, ["", "", "", "d002/", "d002/", "d002/"]);

@@ -268,7 +268,7 @@ async fn a_cache_that_cannot_hold_all_of_it_is_no_success() {
     put(&world.bucket, "e/large", &"x".repeat(5 << 20)).await;
     let report = warm(&world, &["d"]).await;
     assert_eq!(report.files_found, 8, "{report:?}");
-    assert!(report.failed >= 1 && report.files_done + report.failed == 8, "{report:?}");
+    assert!(report.failed >= 4 && report.files_done + report.failed == 8, "{report:?}");
     assert!(report.failures[0].reason.contains("cache"), "{report:?}");
     let report = warm(&world, &["e"]).await;
     assert_eq!((report.failed, report.files_done), (1, 0), "{report:?}");
