@@ -147,8 +147,7 @@ pub struct Opened {
     /// A local file that holds all of its bytes: read that in place of this handle, or say
     /// [`Filesystem::serve`](crate::Filesystem::serve). Every open handle of an inode has the same one, or none.
     pub local: Option<LocalFile>,
-    /// With `local`: reads and writes of this handle must come here all the same; only its memory maps may be of the
-    /// local file.
+    /// With `local`: the writes of this handle must come here all the same. It cannot read.
     pub direct: bool,
 }
 

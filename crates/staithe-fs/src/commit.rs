@@ -25,6 +25,7 @@ use crate::locks::Scope;
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::refresh::Moment;
+use crate::revalidate::replaced;
 use crate::staging::Staged;
 
 /// How often a commit begins again because the file was renamed under it.
@@ -111,10 +112,14 @@ impl Filesystem {
     /// As [`commit`](Self::commit), without a word in the journal.
     pub(crate) async fn try_commit(&self, inode: &Arc<Inode>) -> Result<()> {
         let _serial = inode.commit.lock().await;
-        inode.take_in_mapped_writes().await;
+        inode.take_in_untold_writes().await;
         let (is_dirty, has_bytes) = {
             let state = inode.state();
             state.refuse_lost()?;
+            if state.replaced && state.bytes_dirty {
+                // Written by the kernel itself, which could not be refused the write.
+                return Err(replaced());
+            }
             (state.is_dirty() && state.link.is_some(), state.bytes_dirty)
         };
         if !is_dirty {

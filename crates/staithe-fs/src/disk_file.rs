@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -35,6 +36,17 @@ impl Stamp {
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         let meta = file.metadata()?;
         Ok(Self { mtime: (meta.mtime(), meta.mtime_nsec()), len: meta.len() })
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(self) -> u64 {
+        self.len
+    }
+
+    /// When it was last modified, by the clock of its disk; the epoch for what is before that.
+    pub(crate) fn modified(self) -> SystemTime {
+        let (seconds, nanos) = (self.mtime.0.try_into().unwrap_or(0), self.mtime.1.try_into().unwrap_or(0));
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
     }
 }
 
@@ -81,6 +93,14 @@ impl DiskFile {
     /// The disk's.
     pub(crate) fn len(&self) -> Result<u64> {
         self.0.file.metadata().map(|meta| meta.len()).map_err(|e| self.failed("examine", e))
+    }
+
+    /// What it looks like now.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn stamp(&self) -> Result<Stamp> {
+        Stamp::of(&self.0.file).map_err(|e| self.failed("examine", e))
     }
 
     /// Cuts or extends with zeros.

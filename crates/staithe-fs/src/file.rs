@@ -63,7 +63,7 @@ impl Filesystem {
             wait_for_return(inode).await;
         }
         let opened = self.open_lent(inode, mode, cached, lendable)?;
-        if let Err(error) = Self::prepare_for_maps(inode, mode, &opened).await {
+        if let Err(error) = self.prepare_for_writes(inode, mode, &opened).await {
             self.close_handle(opened.handle);
             return Err(error);
         }
@@ -97,7 +97,7 @@ impl Filesystem {
             handle: self.files.insert(handle),
             keep_cache: local.is_none(),
             no_flush: !flushes,
-            direct: local.is_some() && flushes,
+            direct: local.is_some() && mode.write && !mode.read,
             local,
         }
     }
@@ -145,7 +145,7 @@ impl Filesystem {
     /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        handle.inode.take_in_mapped_writes().await;
+        handle.inode.take_in_untold_writes().await;
         if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
     }
 
@@ -155,7 +155,7 @@ impl Filesystem {
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
-        handle.inode.take_in_mapped_writes().await;
+        handle.inode.take_in_untold_writes().await;
         self.commit_to_its_end(&handle.inode).await
     }
 

@@ -179,9 +179,23 @@ impl State {
         self.meta.mtime = now;
         self.meta.ctime = now;
         self.mtime_set = false;
+        self.outdate_store();
+    }
+
+    /// Notes that the store does not have the bytes.
+    pub(crate) fn outdate_store(&mut self) {
         self.changes += 1;
         self.bytes_dirty = true;
         self.body = None;
+    }
+
+    /// Takes in the length and the time of a staging file that is written to without our being told.
+    fn catch_up(&mut self) {
+        let written = self.staged.as_mut().and_then(Staged::catch_up);
+        if let Some(at) = written {
+            // A disk's clock ticks slower than ours; a time that is still to come was set by somebody.
+            self.touch_bytes(at.max(self.meta.mtime.min(SystemTime::now())));
+        }
     }
 
     /// Tells every descriptor of a file that lost a race, not only the one whose close or fsync met it.
@@ -219,7 +233,9 @@ impl Inode {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        let mut state = self.state.lock();
+        state.catch_up();
+        state
     }
 
     /// Notes that a directory's entries changed: its times, as POSIX asks.

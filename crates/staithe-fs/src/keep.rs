@@ -5,6 +5,7 @@
 //! 2. A file has one intent at most, under the number that its inode knows.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::commit::with_causes;
 use crate::error::Result;
@@ -69,7 +70,9 @@ impl Filesystem {
 
     /// As [`keep`](Self::keep), for a file whose store is out of reach while the mount goes on.
     pub(crate) async fn keep_for_a_crash(&self, inode: &Arc<Inode>) {
-        if !inode.state().bytes_dirty {
+        // What a kernel writes by itself makes no intent void: it is kept when the last writer is gone.
+        let may_change = inode.is_shared() && inode.writers.load(Ordering::Acquire) > 0;
+        if may_change || !inode.state().bytes_dirty {
             return;
         }
         if let Err(error) = self.keep(inode).await {

@@ -3,14 +3,17 @@
 //!
 //! Invariants:
 //! 1. A file is lent to all of its handles or to none: a kernel does not mix the two.
-//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too, but its reads
-//!    and writes come to us all the same ([`Opened::direct`]).
+//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too. The writes of one
+//!    that cannot read come to us all the same ([`Opened::direct`]). One that can read must read as the others do, in
+//!    every way there is: a kernel that reads it through us keeps pages for sendfile(2) and splice(2), and what a memory
+//!    map stores does not show in them. So its writes are the kernel's own, too.
 //! 3. Who writes to a lent file writes to that very file, so that its readers see it: the cache gives it up, and it
 //!    becomes the staging file, for as long as it is lent. Its map goes along: a start after a crash sees by it whether
 //!    anything was written.
-//! 4. A writer's memory map of a lent file is the kernel's own: its stores are not told to us, and it outlives every
-//!    descriptor. So, once there may have been one, the staging file stays until the end of the mount, and whatever
-//!    asks for what is not stored looks at all of it.
+//! 4. What a kernel writes by itself is not told to us, and a memory map outlives every descriptor. So, once there may
+//!    have been one, the staging file stays until the end of the mount. It is shared: whoever looks at the inode looks
+//!    at the file's length and time, whatever asks for what is not stored looks at all of it, and while the kernel may
+//!    write to it no intent of the journal speaks of it.
 
 use std::fs::File;
 use std::ops::Range;
@@ -29,7 +32,7 @@ use crate::error::{FsError, FsErrorKind, Result as FsResult};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
 use crate::lookup::Dent;
-use crate::staging::Staged;
+use crate::staging::{Staged, TakenIn};
 use crate::sums::Sums;
 
 /// What an open waits for to be checked, in bytes; more is checked in the background, for the next open.
@@ -198,13 +201,22 @@ impl Filesystem {
         Ok(self.open_handle(inode, mode, mode.truncate, local))
     }
 
-    /// Before a kernel is told of an open handle that it can map for writing: see invariant 4. A map needs a
-    /// descriptor that reads, too.
+    /// Before a kernel is told of an open handle that it writes through by itself, or maps for writing: see
+    /// invariant 4.
     ///
     /// # Errors
     /// The local disk's.
-    pub(crate) async fn prepare_for_maps(inode: &Inode, mode: OpenMode, opened: &Opened) -> FsResult<()> {
-        if opened.direct && mode.read && mode.write { inode.share_staging().await } else { Ok(()) }
+    pub(crate) async fn prepare_for_writes(
+        &self,
+        inode: &Inode,
+        mode: OpenMode,
+        opened: &Opened,
+    ) -> FsResult<()> {
+        if opened.local.is_none() || !mode.write || opened.direct {
+            return Ok(());
+        }
+        self.unkeep(&mut inode.state());
+        inode.share_staging().await
     }
 
     /// The adapter could not lend the file: the handle's reads are served here after all. Only for one whose file is
@@ -239,20 +251,23 @@ impl Inode {
     }
 
     /// Takes in what was written to a shared staging file behind our back. Reads all of it.
-    pub(crate) async fn take_in_mapped_writes(&self) {
+    pub(crate) async fn take_in_untold_writes(&self) {
         let Some(file) = self.shared_file() else { return };
         let sums = tokio::task::spawn_blocking(move || Sums::of(&file)).await;
         let Ok(Ok(sums)) = sums else {
-            tracing::warn!(ino = self.ino.0, "what was written through a memory map could not be read");
+            tracing::warn!(ino = self.ino.0, "what the kernel has written by itself could not be read");
             return;
         };
         let mut state = self.state();
-        if state.staged.as_mut().is_some_and(|staged| staged.take_in(sums)) {
-            state.touch_bytes(SystemTime::now());
+        match state.staged.as_mut().map(|staged| staged.take_in(sums)) {
+            Some(TakenIn::Unseen) => state.touch_bytes(SystemTime::now()),
+            // Its time is known, and may have been set to another one since.
+            Some(TakenIn::Seen) => state.outdate_store(),
+            Some(TakenIn::Nothing) | None => {}
         }
     }
 
-    /// From now on a memory map may write to the staging file of a lent inode.
+    /// From now on the kernel may write to the staging file of a lent inode.
     async fn share_staging(&self) -> FsResult<()> {
         let Some(file) = self.state().staged.as_ref().map(|staged| staged.disk_file().clone()) else {
             return Ok(());
@@ -260,7 +275,7 @@ impl Inode {
         let sums = tokio::task::spawn_blocking(move || Sums::of(&file)).await;
         let sums = sums.map_err(|e| FsError::caused(FsErrorKind::Io, "reading the file panicked", e))??;
         if let Some(staged) = self.state().staged.as_mut() {
-            staged.share(sums);
+            staged.share(sums)?;
         }
         Ok(())
     }

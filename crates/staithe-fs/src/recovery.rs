@@ -143,7 +143,7 @@ impl Filesystem {
         let until = tokio::time::Instant::now() + deadline;
         let shared = self.inodes.shared();
         for inode in &shared {
-            inode.take_in_mapped_writes().await;
+            inode.take_in_untold_writes().await;
         }
         let dirty = self.inodes.dirty();
         let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));

@@ -27,8 +27,12 @@ use rangemap::RangeSet;
 
 use crate::cache::map_beside;
 use crate::disk_file::DiskFile;
-use crate::sums::Sums;
 use crate::{FsError, FsErrorKind, Result};
+
+mod shared;
+
+use shared::Shared;
+pub(crate) use shared::TakenIn;
 
 /// The largest size of a file: what `off_t` can say.
 const SIZE_MAX: u64 = i64::MAX as u64;
@@ -47,8 +51,8 @@ pub(crate) struct Staged {
     dirty: RangeSet<u64>,
     generation: u64,
     since: Option<Since>,
-    /// Others may write to the file too, through a memory map: what was in it when that was last taken in.
-    shared: Option<Sums>,
+    /// Others may write to the file too: what was in it when that was last taken in.
+    shared: Option<Shared>,
     /// The map that came along from the disk cache: as long as it is there and nothing in the file is changed, a start
     /// after a crash knows that nothing is lost.
     map: Option<PathBuf>,
@@ -135,29 +139,6 @@ impl Staged {
         })
     }
 
-    /// From now on others may write to the file too, through a memory map; `sums` are those of its blocks now.
-    pub(crate) fn share(&mut self, sums: Sums) {
-        self.shared.get_or_insert(sums);
-    }
-
-    /// Whether others may write to the file too.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.shared.is_some()
-    }
-
-    /// Takes in what was written to a shared file by whomever: blocks whose `sums` are others than the last time count
-    /// as changed. False if none are, or the file is not shared.
-    pub(crate) fn take_in(&mut self, sums: Sums) -> bool {
-        let Some(known) = &mut self.shared else { return false };
-        let mut differing = known.differing(&sums);
-        *known = sums;
-        differing.retain(|block| block.start < self.size);
-        for block in &differing {
-            self.changed(block.start..block.end.min(self.size));
-        }
-        !differing.is_empty()
-    }
-
     /// Goes on with the file that an earlier process left, as `state` describes it.
     ///
     /// Bytes past the recorded size are cut off: they were never synced. A file shorter than recorded was cut
@@ -241,6 +222,7 @@ impl Staged {
             remove(&mut since.dirty, size..u64::MAX);
         }
         self.generation += 1;
+        self.changed_here();
         Ok(())
     }
 
@@ -308,6 +290,7 @@ impl Staged {
             insert(&mut since.dirty, range);
         }
         self.generation += 1;
+        self.changed_here();
     }
 
     /// What of the base must be fetched and [filled](Self::fill) in before `range` can be read: ascending, disjoint.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, sh, spawn, start};
+use real::{BUCKET, Bucket, at, daemon, noise, sh, spawn, start, state};
 use staithe_testkit::{DaemonOptions, MountedDaemon, Operation, S3Server, Versioning, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -160,6 +160,90 @@ with open('file', 'r+b') as f:
     assert!(wait_until(SOON, || bench.bucket().get("file").unwrap() == bytes));
     drop(reader);
     assert!(fs::read(&path).unwrap() == bytes);
+}
+
+/// Stores through a memory map between reads by which the kernel moves bytes by itself.
+const MOVES: &str = r#"python3 -c "
+import mmap, os
+fd = os.open('file', os.O_RDWR)
+m = mmap.mmap(fd, 0)
+def sent():
+    with open('{0}', 'wb+') as to:
+        assert os.sendfile(to.fileno(), fd, 1000, 5) == 5
+        return os.pread(to.fileno(), 5, 0)
+def spliced():
+    r, w = os.pipe()
+    assert os.splice(fd, w, 5, 1000) == 5
+    return os.read(r, 5)
+def copied():
+    with open('copy', 'wb+') as to:
+        assert os.copy_file_range(fd, to.fileno(), 5, 1000, 0) == 5
+        return os.pread(to.fileno(), 5, 0)
+for n in range(3):
+    for moved in sent, spliced, copied:
+        stored = ('%s%d' % (moved.__name__, n)).encode()[-5:]
+        m[1000:1005] = stored
+        assert moved() == stored, (moved, n)
+for n in range(3):
+    os.pwrite(fd, b'%05d' % n, 1000)
+    assert {f() for f in (sent, spliced, copied)} == {b'%05d' % n}
+""#;
+
+#[test]
+fn sendfile_and_splice_show_what_was_stored_through_a_memory_map() {
+    let (bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    let to = bench.disk.path().join("to");
+    sh(bench.mount.path(), &MOVES.replace("{0}", to.to_str().unwrap()));
+    bytes[1000..1005].copy_from_slice(b"00002");
+    assert!(content(&reader) == bytes);
+    assert!(bench.bucket().get("file").unwrap() == bytes, "stored by close");
+}
+
+#[test]
+fn length_and_time_of_a_file_that_the_kernel_writes_by_itself_are_seen_at_once() {
+    let (bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    assert!(bench.is_passed(&reader));
+    let before = fs::metadata(&path).unwrap();
+    let mut writer = File::options().read(true).append(true).open(&path).unwrap();
+    assert!(bench.is_passed(&writer));
+    let past = before.modified().unwrap() - Duration::from_secs(1000);
+    writer.set_modified(past).unwrap();
+    writer.write_all(b"appended").unwrap();
+    bytes.extend_from_slice(b"appended");
+    let now = fs::metadata(&path).unwrap();
+    assert_eq!(now.len(), bytes.len() as u64);
+    assert!(now.modified().unwrap() >= before.modified().unwrap());
+    assert_eq!(state(&path), "dirty");
+    assert!(content(&reader) == bytes);
+    writer.set_modified(past).unwrap();
+    writer.sync_all().unwrap();
+    assert!(bench.bucket().get("file").unwrap() == bytes);
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), past, "set after the last write");
+    // A cut, by its name, and a write behind the end that this leaves.
+    File::options().write(true).open(&path).unwrap().set_len(1000).unwrap();
+    writer.write_all(b"again").unwrap();
+    bytes.truncate(1000);
+    bytes.extend_from_slice(b"again");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1005);
+    drop(writer);
+    assert!(content(&reader) == bytes && bench.bucket().get("file").unwrap() == bytes);
+}
+
+#[test]
+fn what_the_kernel_has_written_by_itself_is_set_aside_by_a_crash() {
+    let (mut bench, path, mut bytes) = Bench::new();
+    let reader = File::open(&path).unwrap();
+    let writer = File::options().read(true).write(true).open(&path).unwrap();
+    assert!(bench.is_passed(&reader) && bench.is_passed(&writer));
+    writer.write_all_at(b"appended", LEN as u64).unwrap();
+    bytes.extend_from_slice(b"appended");
+    bench.crash();
+    drop((reader, writer));
+    let [lost] = &bench.files("state/lost+found")[..] else { panic!("{}", bench.mount.stderr()) };
+    assert!(fs::read(lost).unwrap() == bytes);
 }
 
 /// As C programs do it: stores to a page that is dirty already, and through a map that outlives its descriptor.

@@ -1,9 +1,14 @@
 #![expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sums::Sums;
 
 impl Staged {
     /// Whether the content differs from the base, or there is no base yet.
@@ -45,6 +50,37 @@ fn a_new_file_is_dirty_until_it_is_stored() {
     assert!(staged.committed(generation));
     assert!(!staged.is_dirty());
     assert_eq!((staged.base_size(), staged.size(), staged.local_bytes()), (Some(0), 0, 0));
+}
+
+#[test]
+fn what_others_write_to_a_shared_file_is_seen_by_its_look_and_found_by_its_sums() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("f"), base(1000)).unwrap();
+    let mut staged = Staged::adopt(dir.path(), "f", 1000).unwrap();
+    let sums = |staged: &Staged| Sums::of(staged.disk_file()).unwrap();
+    let other = File::options().write(true).open(dir.path().join("f")).unwrap();
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    other.set_modified(past).unwrap();
+    assert_eq!(staged.catch_up(), None, "it is not shared");
+    staged.share(sums(&staged)).unwrap();
+    assert_eq!((staged.catch_up(), staged.take_in(sums(&staged))), (None, TakenIn::Nothing));
+
+    other.write_all_at(b"longer", 1000).unwrap();
+    other.set_modified(past + Duration::from_secs(1)).unwrap();
+    let generation = staged.generation();
+    assert_eq!(staged.catch_up(), Some(past + Duration::from_secs(1)));
+    assert_eq!((staged.size(), ranges(staged.dirty())), (1006, vec![1000..1006]));
+    assert!(staged.generation() > generation);
+    assert_eq!(staged.take_in(sums(&staged)), TakenIn::Seen);
+    assert_eq!(ranges(staged.dirty()), [0..1006], "by blocks");
+    assert_eq!((staged.catch_up(), staged.take_in(sums(&staged))), (None, TakenIn::Nothing));
+
+    // As a memory map may: without a trace.
+    other.write_all_at(b"x", 5).unwrap();
+    other.set_modified(past + Duration::from_secs(1)).unwrap();
+    assert_eq!((staged.catch_up(), staged.take_in(sums(&staged))), (None, TakenIn::Unseen));
+    staged.write(7, b"ours").unwrap();
+    assert_eq!((staged.catch_up(), staged.take_in(sums(&staged))), (None, TakenIn::Seen));
 }
 
 #[test]

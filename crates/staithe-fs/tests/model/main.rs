@@ -10,7 +10,7 @@ mod world;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -25,13 +25,15 @@ use world::{READ, ROOT, WRITE, World, k};
 
 const NAMES: [&str; 3] = ["a", "b", "d"];
 
+const WRITE_ONLY: usize = 6;
+
 /// A path of one to three names.
 type Path = Vec<usize>;
 
 #[derive(Debug, Clone)]
 enum Step {
     Create(Path),
-    /// One of the files that there are.
+    /// One of the files that there are, for writing too: only for that from [`WRITE_ONLY`] on.
     Open(usize, bool),
     Write(usize, u64, usize, u8),
     Cut(usize, u64),
@@ -108,7 +110,7 @@ impl Run {
         let (entry, opened) = self.w.fs.create(parent, split(path).1, 0o644, WRITE, ROOT).await.unwrap();
         assert_eq!((entry.attr.size, entry.attr.mode), (0, 0o644));
         let id = self.m.add(path, Some(Vec::new()), 0o644, true);
-        self.m.open.push(Open { handle: opened.handle, node: id, write: true, local: None });
+        self.m.open.push(Open { handle: opened.handle, node: id, read: true, write: true, local: None });
     }
 
     async fn open(&mut self, file: usize, write: bool) {
@@ -119,11 +121,11 @@ impl Run {
         }
         let (path, id) = &files[file % files.len()];
         let (ino, id) = (self.ino(path).await.unwrap(), *id);
-        let mode = if write { WRITE } else { READ };
-        let opened = self.w.fs.open_file(ino, mode).await.unwrap();
-        assert_eq!(opened.direct, write && opened.local.is_some());
+        let read = !write || file < WRITE_ONLY;
+        let opened = self.w.fs.open_file(ino, OpenMode { read, write, ..READ }).await.unwrap();
+        assert_eq!(opened.direct, !read && opened.local.is_some());
         let local = opened.local.filter(|_| !opened.direct);
-        self.m.open.push(Open { handle: opened.handle, node: id, write, local });
+        self.m.open.push(Open { handle: opened.handle, node: id, read, write, local });
     }
 
     /// A handle that can write.
@@ -134,17 +136,23 @@ impl Run {
 
     async fn write(&mut self, handle: usize, at: u64, len: usize, byte: u8) {
         let Some((handle, id)) = self.writer(handle) else { return };
-        let written = self.w.fs.write(handle, at, &vec![byte; len]);
-        if self.m.nodes[id].lost {
-            return self.was_lost(handle, written.map(drop)).await;
-        }
-        assert_eq!(written.unwrap() as usize, len);
+        let opened = self.m.open.iter().find(|open| open.handle == handle);
+        let (by_kernel, written) = match opened.and_then(|open| open.local.as_ref()) {
+            Some(local) => (true, Ok(write_as_a_kernel(local, at, &vec![byte; len]))),
+            None => (false, self.w.fs.write(handle, at, &vec![byte; len])),
+        };
         let node = &mut self.m.nodes[id];
-        let bytes = node.bytes.as_mut().unwrap();
-        let end = at as usize + len;
-        bytes.resize(bytes.len().max(end), 0);
-        bytes[at as usize..end].fill(byte);
-        node.dirty = true;
+        if !node.lost || by_kernel {
+            assert_eq!(*written.as_ref().unwrap() as usize, len);
+            let bytes = node.bytes.as_mut().unwrap();
+            let end = at as usize + len;
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[at as usize..end].fill(byte);
+            node.dirty = !node.lost;
+        }
+        if node.lost {
+            self.was_lost(handle, written.map(drop)).await;
+        }
     }
 
     async fn cut(&mut self, handle: usize, size: u64) {
@@ -294,6 +302,7 @@ impl Run {
                 continue;
             }
             match self.w.read(open.handle, 0, 1000).await {
+                Err(error) if !open.read => assert_eq!(error.kind(), K::BadHandle),
                 Ok(bytes) => assert!(bytes == *wanted, "{bytes:?} was read instead of {wanted:?}"),
                 Err(error) => assert!(node.lost && error.kind() == K::Stale, "{error:?}"),
             }
@@ -366,6 +375,12 @@ fn content(local: &LocalFile) -> Vec<u8> {
     let len = file.read_at(&mut bytes, 0).unwrap();
     bytes.truncate(len);
     bytes
+}
+
+fn write_as_a_kernel(local: &LocalFile, at: u64, bytes: &[u8]) -> u32 {
+    let path = format!("/proc/self/fd/{}", local.as_fd().as_raw_fd());
+    File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+    bytes.len() as u32
 }
 
 /// How often a handle read a local file in place of the filesystem's.
@@ -468,6 +483,7 @@ async fn files_are_lent_in_the_model() {
     let mut steps = vec![Step::Create(vec![0]), Step::Write(0, 0, 10, 1), Step::Close(0)];
     for _ in 0..20 {
         steps.extend([Step::Open(0, false), Step::Open(0, true), Step::Write(1, 3, 9, 2), Step::Sync(1)]);
+        steps.extend([Step::Open(WRITE_ONLY, true), Step::Write(2, 1, 30, 3), Step::Close(2)]);
         steps.extend([Step::Close(1), Step::Open(0, false), Step::Close(0), Step::Close(0)]);
     }
     assert!(run(&steps, false, true, Some(cache.path())).await > 0);

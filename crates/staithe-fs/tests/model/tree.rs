@@ -17,6 +17,7 @@ pub(crate) struct Node {
 pub(crate) struct Open {
     pub(crate) handle: HandleId,
     pub(crate) node: usize,
+    pub(crate) read: bool,
     pub(crate) write: bool,
     /// What a kernel reads in place of the handle.
     pub(crate) local: Option<LocalFile>,
