@@ -179,6 +179,27 @@ fn who_works_in_a_refreshed_directory_keeps_it() {
 }
 
 #[test]
+fn what_is_mounted_below_a_refreshed_directory_stays_there() {
+    let (_server, bucket, mount) = for_ever(Versioning::Off);
+    look_at_everything(&mount);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("inside"), "theirs").unwrap();
+    let below = at(&mount, "d/sub");
+    rustix::mount::mount_bind(elsewhere.path(), &below).unwrap();
+    let reader = File::open(at(&mount, "d/opened")).unwrap();
+    change_everything(&bucket);
+    bucket.put("d/sub/deep", b"covered".to_vec());
+    refresh(&[mount.path()]);
+    assert_eq!(fs::read(at(&mount, "d/new")).unwrap(), b"new");
+    assert_eq!(fs::read(at(&mount, "d/sub/inside")).unwrap(), b"theirs");
+    sh(mount.path(), "ls -lR .");
+    assert_eq!(fs::read(at(&mount, "d/sub/inside")).unwrap(), b"theirs");
+    rustix::mount::unmount(&below, rustix::mount::UnmountFlags::empty()).unwrap();
+    assert_eq!(fs::read(at(&mount, "d/sub/deep")).unwrap(), b"covered");
+    drop(reader);
+}
+
+#[test]
 fn nothing_is_forgotten_by_a_refresh_that_is_refused() {
     let (server, _bucket, mut mount) = for_ever(Versioning::Off);
     look_at_everything(&mount);
