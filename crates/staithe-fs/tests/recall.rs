@@ -3,13 +3,12 @@
 
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use staithe_fs::{Attr, AttributeSource, FsConfig, HandleId, Ino, Kind, RenameMode, SetAttr, Ttl, XattrMode};
 use staithe_store::decorators::Operation as Op;
 use staithe_store::{CopyRequest, MemoryOptions, NewObject, ObjectStore, PutCondition};
-use world::{WRITE, World, k};
+use world::{WRITE, World, end, k};
 
 /// Longer than any test.
 const SOON: Duration = Duration::from_mins(1);
@@ -28,7 +27,7 @@ async fn put(world: &World, key: &str, body: &str, mode: u32) {
 async fn again(world: World, change: impl FnOnce(&mut FsConfig)) -> World {
     let World { bucket, fs, state, .. } = world;
     assert!(fs.drain(SOON).await.kept.is_empty());
-    drop(Arc::into_inner(fs).unwrap());
+    end(fs).await;
     let mut config = FsConfig::new(state.path());
     believing(&mut config);
     change(&mut config);
@@ -153,7 +152,7 @@ async fn a_damaged_store_of_attributes_costs_questions_and_nothing_else() {
     let (world, before) = seen_once(5).await;
     let World { bucket, fs, state, .. } = world;
     fs.drain(SOON).await;
-    drop(Arc::into_inner(fs).unwrap());
+    end(fs).await;
     for entry in std::fs::read_dir(state.path().join("attributes")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {

@@ -174,6 +174,11 @@ pub async fn open(
     Ok((log, faults, fs))
 }
 
+/// Ends a filesystem once what it has under way lets go of it: a drain waits for that only as long as it is told.
+pub async fn end(fs: Arc<Filesystem>) {
+    until("nobody else holds it", || Arc::strong_count(&fs) == 1).await;
+}
+
 pub fn k(key: &str) -> Key {
     Key::new(key).unwrap()
 }
