@@ -3,10 +3,10 @@
 //!
 //! Invariants:
 //! 1. A file is lent to all of its handles or to none: a kernel does not mix the two.
-//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too. The writes of one
-//!    that cannot read come to us all the same ([`Opened::direct`]). One that can read must read as the others do, in
-//!    every way there is: a kernel that reads it through us keeps pages for sendfile(2) and splice(2), and what a memory
-//!    map stores does not show in them. So its writes are the kernel's own, too.
+//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too. The writes of
+//!    one that cannot read come to us all the same ([`Opened::direct`]). One that can read must read as the others do,
+//!    in every way there is: a kernel that reads it through us keeps pages for sendfile(2) and splice(2), in which it
+//!    does not show what a memory map stores. So its writes are the kernel's own, too.
 //! 3. Who writes to a lent file writes to that very file, so that its readers see it: the cache gives it up, and it
 //!    becomes the staging file, for as long as it is lent. Its map goes along: a start after a crash sees by it whether
 //!    anything was written.

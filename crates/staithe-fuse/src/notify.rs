@@ -4,9 +4,9 @@
 //! comes from a request, a runtime worker, or under a lock. This thread does nothing else.
 //!
 //! Names are doubted one by one, also when all of them are. `FUSE_NOTIFY_INC_EPOCH` (Linux 6.16) would be one
-//! notification for all, but a name of an older epoch is not asked about again, it is dropped at its next use, and looked
-//! up as a new one: what is mounted below, in any mount namespace, is detached by that (observed on Linux 6.18). So it
-//! suits only those whose names all mean other inodes from then on.
+//! notification for all. But a name of an older epoch is not asked about again: it is dropped at its next use, and
+//! looked up as a new one, and what is mounted below, in any mount namespace, is detached by that (observed on Linux
+//! 6.18). So it suits only those whose names all mean other inodes from then on.
 
 use std::io;
 use std::sync::Arc;

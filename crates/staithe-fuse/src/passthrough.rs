@@ -2,9 +2,9 @@
 //! file, and asks nothing more.
 //!
 //! While such a file is open, every open of its inode must name the same backing file, or fails with EIO; so ids are
-//! kept by inode, for as long as a handle has one. `FOPEN_DIRECT_IO` beside it brings the writes of a handle back to us;
-//! and its reads, but for those of sendfile(2), splice(2) and `copy_file_range`(2), which then see pages of the mount's
-//! that no memory map of the backing file stores to: so a handle that can read does not have it.
+//! kept by inode, for as long as a handle has one. `FOPEN_DIRECT_IO` beside it brings the writes of a handle back to
+//! us; and its reads, but for those of sendfile(2), splice(2) and `copy_file_range`(2), which then see pages of the
+//! mount's that no memory map of the backing file stores to: so a handle that can read does not have it.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
