@@ -24,7 +24,7 @@ mod slab;
 mod space;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -59,7 +59,7 @@ pub struct Core<K: Key> {
     timers: BTreeSet<(Instant, u32)>,
     space: Space,
     epochs: Epochs<K>,
-    holds: std::collections::BTreeMap<HoldId, Hold<K>>,
+    holds: BTreeMap<HoldId, Hold<K>>,
     cancels: HashMap<CancelId, Pending<K>>,
     /// Jobs by state.
     counts: [usize; State::ALL.len()],
@@ -69,15 +69,15 @@ pub struct Core<K: Key> {
     halted: bool,
     next_id: u64,
     /// Dependencies that are over, to be passed on: without recursion, however long the chain of jobs.
-    passed_on: Vec<PassedOn>,
+    passed_on: VecDeque<PassedOn>,
     actions: Vec<Action<K>>,
 }
 
-/// A dependency of `job` on `on` is over.
+/// A dependency of `job` is over.
 #[derive(Debug)]
 struct PassedOn {
     job: JobId,
-    on: JobId,
+    wait: u64,
     needs: Needs,
     outcome: Outcome,
 }
@@ -93,7 +93,7 @@ impl<K: Key> Core<K> {
             timers: BTreeSet::new(),
             space: Space::new(config.max_jobs, config.max_bytes),
             epochs: Epochs::new(),
-            holds: std::collections::BTreeMap::new(),
+            holds: BTreeMap::new(),
             cancels: HashMap::new(),
             counts: [0; State::ALL.len()],
             in_flight: 0,
@@ -101,7 +101,7 @@ impl<K: Key> Core<K> {
             closed: false,
             halted: false,
             next_id: 0,
-            passed_on: Vec::new(),
+            passed_on: VecDeque::new(),
             actions: Vec::new(),
         }
     }
@@ -181,7 +181,7 @@ impl<K: Key> Core<K> {
     /// What every event ends with: passes outcomes on, fires timers, starts what may start, lets barriers pass.
     fn settle(&mut self, now: Instant) {
         loop {
-            while let Some(passed_on) = self.passed_on.pop() {
+            while let Some(passed_on) = self.passed_on.pop_front() {
                 self.pass_on(passed_on);
             }
             while let Some(&(at, slot)) = self.timers.first()
@@ -247,7 +247,7 @@ impl<K: Key> Core<K> {
             self.epochs.leave(epoch);
         }
         for (_, watch) in chain.watchers {
-            self.tell(chain.job, watch, outcome.clone());
+            self.tell(watch, outcome.clone());
         }
         self.space.give(chain.bytes);
         self.grant();
@@ -260,22 +260,22 @@ impl<K: Key> Core<K> {
         (chain.wants, chain.doomed) = (false, None);
         chain.after.clear();
         chain.failure = Some(failure.clone());
-        let (job, watchers) = (chain.job, std::mem::take(&mut chain.watchers));
+        let watchers = std::mem::take(&mut chain.watchers);
         if let Some(epoch) = chain.since.take() {
             self.epochs.failed(epoch, &chain.key, &failure);
             self.epochs.leave(epoch);
         }
         for (_, watch) in watchers {
-            self.tell(job, watch, Outcome::Failed(failure.clone()));
+            self.tell(watch, Outcome::Failed(failure.clone()));
         }
     }
 
     /// A dependency is over: the dependent is free of it, or fails with it.
     fn pass_on(&mut self, passed_on: PassedOn) {
-        let PassedOn { job, on, needs, outcome } = passed_on;
+        let PassedOn { job, wait, needs, outcome } = passed_on;
         let Some(slot) = self.slab.slot_of(job) else { return };
         let Some(chain) = self.slab.get_mut(slot) else { return };
-        let Some(at) = chain.after.iter().position(|wait| *wait == (on, needs)) else { return };
+        let Some(at) = chain.after.iter().position(|other| other.id == wait) else { return };
         chain.after.swap_remove(at);
         let (unblocked, active) = (chain.after.is_empty(), chain.attempt.is_some());
         let failure = match (needs, outcome) {
@@ -288,7 +288,7 @@ impl<K: Key> Core<K> {
             (Needs::Done, Outcome::Failed(failure)) => ("has failed", Some(failure)),
             (Needs::Done, _) => ("was cancelled", None),
         };
-        let failure = needed(&chain.key, failure);
+        let failure = needed(failure);
         if active {
             chain.doomed = Some(failure);
         } else if chain.wants {
@@ -297,6 +297,6 @@ impl<K: Key> Core<K> {
     }
 }
 
-fn needed<K: Key>(key: &K, (what, failure): (&'static str, Option<Failure>)) -> Failure {
-    Failure::permanent(Needed { key: format!("{key:?}"), what, failure })
+fn needed((what, failure): (&'static str, Option<Failure>)) -> Failure {
+    Failure::permanent(Needed { what, failure })
 }

@@ -93,9 +93,8 @@ impl Eq for Failure {}
 
 /// The cause of a job that failed because of one that it needed.
 #[derive(Debug, thiserror::Error)]
-#[error("the job of {key} that it needs {what}: enqueue both again, or acknowledge this one")]
+#[error("a job that it needs {what}: enqueue both again, or acknowledge this one")]
 pub struct Needed {
-    pub(crate) key: String,
     pub(crate) what: &'static str,
     #[source]
     pub(crate) failure: Option<Failure>,

@@ -151,7 +151,8 @@ impl<K: Key> Core<K> {
         let Some(mut attempt) = chain.attempt.take() else { return };
         let result = attempt.result.take().unwrap_or(Ok(()));
         let done = result.is_ok() && (attempt.entered || !attempt.stop);
-        if done {
+        let counts = done && !attempt.cancelled;
+        if counts {
             chain.committed = Some(attempt.generation);
             (chain.failures, chain.outdated, chain.uncertain) = (0, 0, None);
         } else if let (Err(failure), true) = (&result, attempt.entered) {
@@ -167,7 +168,7 @@ impl<K: Key> Core<K> {
         } else {
             self.answer_cancels(slot, &mut attempt, done);
         }
-        if done {
+        if counts {
             self.reached(slot, attempt.generation);
         }
         self.go_on(now, slot, &attempt, done, result.err());
@@ -243,10 +244,9 @@ impl<K: Key> Core<K> {
 
     fn reached(&mut self, slot: u32, generation: Generation) {
         let Some(chain) = self.slab.get_mut(slot) else { return };
-        let job = chain.job;
         let over: Vec<_> = chain.watchers.extract_if(.., |(wanted, _)| *wanted <= generation).collect();
         for (_, watch) in over {
-            self.tell(job, watch, Outcome::Done(generation));
+            self.tell(watch, Outcome::Done(generation));
         }
     }
 }

@@ -85,6 +85,7 @@ impl<K: Key> Core<K> {
             attempt.orphans.append(&mut chain.watchers);
             (chain.wants, chain.doomed) = (false, None);
             chain.after.clear();
+            chain.round = chain.round.wrapping_add(1);
             self.totals.cancelled += 1;
             if let Some(later) = chain.since.take()
                 && attempt.since.replace(attempt.since.unwrap_or(later)).is_some()
@@ -100,7 +101,7 @@ impl<K: Key> Core<K> {
     pub(super) fn answer_cancels(&mut self, slot: u32, attempt: &mut Attempt, done: bool) {
         let Some(chain) = self.slab.get_mut(slot) else { return };
         let uncertain = if attempt.cancelled { chain.uncertain.take() } else { chain.uncertain.clone() };
-        let (key, job) = (chain.key.clone(), chain.job);
+        let key = chain.key.clone();
         let answer = Self::answer(attempt, done, uncertain);
         for cancel in std::mem::take(&mut attempt.cancels) {
             if let Some(pending) = self.cancels.get_mut(&cancel) {
@@ -116,7 +117,7 @@ impl<K: Key> Core<K> {
                 Answer::TooLate(outcome) => outcome.clone(),
                 Answer::NotStarted | Answer::Aborted => Outcome::Cancelled,
             };
-            self.tell(job, watch, outcome);
+            self.tell(watch, outcome);
         }
     }
 

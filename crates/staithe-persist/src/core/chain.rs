@@ -14,7 +14,18 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watch {
     Ticket(TicketId),
-    Dependent { job: JobId, needs: Needs },
+    Dependent { job: JobId, wait: u64, needs: Needs },
+}
+
+/// What a chain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// Its name, for the watch that ends it.
+    pub(super) id: u64,
+    pub(super) on: JobId,
+    pub(super) round: u32,
+    pub(super) generation: Generation,
+    pub(super) needs: Needs,
 }
 
 #[derive(Debug)]
@@ -67,7 +78,9 @@ pub(super) struct Chain<K> {
     pub(super) doomed: Option<Failure>,
     pub(super) retry_at: Option<Instant>,
     pub(super) born: Instant,
-    pub(super) after: Vec<(JobId, Needs)>,
+    pub(super) after: Vec<Wait>,
+    /// How often it was cancelled while an attempt was under way.
+    pub(super) round: u32,
     pub(super) watchers: Vec<(Generation, Watch)>,
     pub(super) holds: Vec<HoldId>,
     /// Its neighbours in a line, while `lined`.
@@ -98,6 +111,7 @@ impl<K> Chain<K> {
             retry_at: None,
             born: now,
             after: Vec::new(),
+            round: 0,
             watchers: Vec::new(),
             holds: Vec::new(),
             previous: NONE,

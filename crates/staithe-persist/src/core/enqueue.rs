@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Core;
-use super::chain::{Chain, Watch};
+use super::chain::{Chain, Wait, Watch};
 use crate::action::Outcome;
 use crate::error::Refused;
 use crate::job::{Generation, JobId, Key};
@@ -80,9 +80,7 @@ impl<K: Key> Core<K> {
             self.depend(slot, job, after);
         }
         self.take_up(slot, order.priority);
-        if reserved.is_some() {
-            self.grant();
-        }
+        self.grant();
         self.settle(now);
         Ok(job)
     }
@@ -107,7 +105,9 @@ impl<K: Key> Core<K> {
             self.space.change(chain.bytes, order.bytes);
             (chain.wanted, chain.bytes) = (generation, order.bytes);
         }
-        chain.wants = true;
+        if !chain.wants {
+            (chain.wants, chain.committed) = (true, None);
+        }
         if chain.state == State::Failed {
             (chain.failure, chain.failures) = (None, 0);
         }
@@ -148,25 +148,33 @@ impl<K: Key> Core<K> {
         }
     }
 
-    /// Notes that `job` waits for what `after.key` has under way.
+    /// Notes that `job` waits for what `after.key` has under way, unless it does already.
     fn depend(&mut self, slot: u32, job: JobId, after: &After<K>) {
+        let id = self.fresh_id();
         let Some(other) = self.slab.find(&after.key).filter(|other| *other != slot) else { return };
-        let Some(chain) = self.slab.get_mut(other) else { return };
-        let watch = Watch::Dependent { job, needs: after.needs };
-        let on = chain.job;
-        let failed = chain.failure.clone().filter(|_| chain.state == State::Failed);
-        match (&mut chain.attempt, chain.wants) {
-            _ if failed.is_some() => {}
-            (Some(attempt), false) => attempt.orphans.push((attempt.generation, watch)),
-            _ => chain.watchers.push((chain.wanted, watch)),
-        }
-        let Some(chain) = self.slab.get_mut(slot) else { return };
-        match failed {
-            None => chain.after.push((on, after.needs)),
-            Some(failure) if after.needs == Needs::Done => {
-                chain.doomed = Some(super::needed(&after.key, ("has failed", Some(failure))));
+        let Some(on) = self.slab.get(other) else { return };
+        if on.state == State::Failed {
+            let failure = on.failure.clone();
+            if let Some(chain) = self.slab.get_mut(slot).filter(|_| after.needs == Needs::Done) {
+                chain.doomed = Some(super::needed(("has failed", failure)));
             }
-            Some(_) => {}
+            return;
+        }
+        let leaving = on.attempt.as_ref().filter(|_| !on.wants).map(|attempt| attempt.generation);
+        let generation = leaving.unwrap_or(on.wanted);
+        // What is cancelled while it runs is of the round before.
+        let round = on.round.wrapping_sub(u32::from(leaving.is_some()));
+        let wait = Wait { id, on: on.job, round, generation, needs: after.needs };
+        let Some(chain) = self.slab.get_mut(slot) else { return };
+        if chain.after.iter().any(|other| Wait { id, ..*other } == wait) {
+            return;
+        }
+        chain.after.push(wait);
+        let watch = Watch::Dependent { job, wait: id, needs: after.needs };
+        let Some(on) = self.slab.get_mut(other) else { return };
+        match &mut on.attempt {
+            Some(attempt) if leaving.is_some() => attempt.orphans.push((generation, watch)),
+            _ => on.watchers.push((generation, watch)),
         }
     }
 
@@ -183,7 +191,7 @@ impl<K: Key> Core<K> {
             if chain.job == job {
                 return true;
             }
-            open.extend(chain.after.iter().filter_map(|(on, _)| self.slab.slot_of(*on)));
+            open.extend(chain.after.iter().filter_map(|wait| self.slab.slot_of(wait.on)));
         }
         false
     }
@@ -222,7 +230,10 @@ impl<K: Key> Core<K> {
     }
 
     fn hurry_slot(&mut self, slot: u32) {
-        self.lines.remove(&mut self.slab, slot);
+        let Some(chain) = self.slab.get(slot) else { return };
+        if chain.priority == Priority::Background {
+            self.lines.remove(&mut self.slab, slot);
+        }
         let Some(chain) = self.slab.get_mut(slot) else { return };
         chain.priority = Priority::Waited;
         match chain.state {
@@ -252,14 +263,14 @@ impl<K: Key> Core<K> {
         due.len()
     }
 
-    /// Tells a watch what became of what it watched on `on`.
-    pub(super) fn tell(&mut self, on: JobId, watch: Watch, outcome: Outcome) {
+    /// Tells a watch what became of what it watched.
+    pub(super) fn tell(&mut self, watch: Watch, outcome: Outcome) {
         match watch {
             Watch::Ticket(ticket) => {
                 self.actions.push(crate::action::Action::Resolved { ticket, outcome });
             }
-            Watch::Dependent { job, needs } => {
-                self.passed_on.push(super::PassedOn { job, on, needs, outcome });
+            Watch::Dependent { job, wait, needs } => {
+                self.passed_on.push_back(super::PassedOn { job, wait, needs, outcome });
             }
         }
     }

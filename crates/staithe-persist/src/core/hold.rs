@@ -73,6 +73,8 @@ impl<K: Key> Core<K> {
         if committing == 0 {
             self.actions.push(Action::Quiet { hold: id });
         }
+        // It may have taken one out of the line that kept others waiting for room.
+        self.start_what_may();
         id
     }
 

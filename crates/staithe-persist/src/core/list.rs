@@ -71,7 +71,7 @@ impl<K: Key> Core<K> {
             priority: chain.priority,
             bytes: chain.bytes,
             age: now.saturating_duration_since(chain.born),
-            blocked_on: chain.after.iter().filter_map(|(on, _)| key_of(*on)).collect(),
+            blocked_on: chain.after.iter().filter_map(|wait| key_of(wait.on)).collect(),
             held: !chain.holds.is_empty(),
             retry_at: chain.retry_at,
             failure: chain.failure.clone(),

@@ -16,8 +16,8 @@ impl<K: Key> Core<K> {
         let chain = self.slab.get_mut(slot)?;
         let job = chain.job;
         let now = match (&chain.failure, chain.committed) {
-            (Some(failure), _) if chain.state == State::Failed => Some(Outcome::Failed(failure.clone())),
             (_, Some(committed)) if committed >= generation => Some(Outcome::Done(committed)),
+            (Some(failure), _) if chain.state == State::Failed => Some(Outcome::Failed(failure.clone())),
             _ => None,
         };
         let watch = Watch::Ticket(ticket);
