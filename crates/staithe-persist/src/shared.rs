@@ -132,7 +132,7 @@ impl<K: Key> Shared<K> {
     pub(crate) fn halt(self: &Arc<Self>) {
         let unmet = self.with(|board| {
             board.core.halt(self.now());
-            std::mem::take(&mut board.grants)
+            in_order(&mut board.grants)
         });
         drop(unmet);
     }
@@ -142,10 +142,17 @@ impl<K: Key> Shared<K> {
         self.halt();
         let unmet = self.with(|board| {
             board.over = true;
-            (std::mem::take(&mut board.tickets), std::mem::take(&mut board.barriers))
+            (in_order(&mut board.tickets), in_order(&mut board.barriers))
         });
         drop(unmet);
     }
+}
+
+/// Takes what is there, in the order of asking: who is told first must not depend on a hash.
+fn in_order<I: Ord, P>(promises: &mut HashMap<I, P>) -> Vec<(I, P)> {
+    let mut taken: Vec<_> = promises.drain().collect();
+    taken.sort_by(|(a, _), (b, _)| a.cmp(b));
+    taken
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
