@@ -256,6 +256,6 @@ fn a_runtime_that_ends_first_ends_the_queue() {
     for key in 0..1000 {
         drop(queue.enqueue(key, G1, Order::default()).unwrap());
     }
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(Duration::from_mins(1));
     assert_eq!(queue.enqueue(5000, G1, Order::default()).unwrap_err(), Refused::Closed);
 }

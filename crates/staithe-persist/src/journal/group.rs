@@ -60,3 +60,46 @@ impl<T: Clone, E: Clone> Group<T, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Every writer waits at its commit for the others to have joined: then one more commit is enough for all of them.
+    #[test]
+    fn those_who_wait_share_one_commit() {
+        let group = Group::<u32, ()>::new();
+        let commits = AtomicU32::new(0);
+        let commit = |entries: Vec<u32>| {
+            if commits.fetch_add(1, Ordering::SeqCst) == 0 {
+                assert_eq!(entries, [0]);
+                while group.waiting.lock().entries.len() < 7 {
+                    std::thread::yield_now();
+                }
+            } else {
+                assert_eq!(entries.len(), 7);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| group.join(&[0], commit));
+            while commits.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            for n in 1..8 {
+                let (group, commit) = (&group, &commit);
+                scope.spawn(move || group.join(&[n], commit).unwrap());
+            }
+        });
+        assert_eq!(commits.into_inner(), 2);
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_for_all_who_shared_it_and_for_nobody_else() {
+        let group = Group::<u32, &str>::new();
+        assert_eq!(group.join(&[1], |_| Err("full")), Err("full"));
+        assert_eq!(group.join(&[2], |entries| if entries == [2] { Ok(()) } else { Err("not its own") }), Ok(()));
+    }
+}
