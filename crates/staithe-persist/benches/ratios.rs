@@ -26,7 +26,12 @@ fn rounds(title: &str, per: u64, contenders: &[Contender<'_>]) {
     println!("\n{title}");
     for (best, (name, _)) in best.iter().zip(contenders) {
         let each = best.as_secs_f64() / per as f64;
-        println!("  {name:<32} {:>12.1} ns each, {:>12.0} a second, {:>10.3?} in all", each * 1e9, 1.0 / each, best);
+        println!(
+            "  {name:<32} {:>12.1} ns each, {:>12.0} a second, {:>10.3?} in all",
+            each * 1e9,
+            1.0 / each,
+            best
+        );
     }
 }
 
@@ -50,9 +55,11 @@ fn main() {
             ("retain of a map", Box::new(|| contenders::retain_subtree(SUBTREE))),
         ],
     );
-    let in_dir = |run: &dyn Fn(&std::path::Path) -> Duration| run(tempfile::tempdir().expect("a directory").path());
+    let in_dir =
+        |run: &dyn Fn(&std::path::Path) -> Duration| run(tempfile::tempdir().expect("a directory").path());
     for (threads, records) in [(1, 200), (8, 100), (32, 50)] {
-        let journal = |durability| move || in_dir(&|dir| contenders::journal(dir, threads, records, durability));
+        let journal =
+            |durability| move || in_dir(&|dir| contenders::journal(dir, threads, records, durability));
         let raw = |mode| move || in_dir(&|dir| contenders::raw(dir, threads, records, mode));
         rounds(
             &format!("records of 128 bytes, synced, {threads} writers"),
@@ -68,7 +75,10 @@ fn main() {
         "records of 128 bytes, buffered, 1 writer",
         buffered,
         &[
-            ("journal", Box::new(|| in_dir(&|dir| contenders::journal(dir, 1, buffered, Durability::Buffered)))),
+            (
+                "journal",
+                Box::new(|| in_dir(&|dir| contenders::journal(dir, 1, buffered, Durability::Buffered))),
+            ),
             ("raw fjall", Box::new(|| in_dir(&|dir| contenders::raw(dir, 1, buffered, PersistMode::Buffer)))),
         ],
     );

@@ -254,7 +254,7 @@ impl<K: Key> Core<K> {
     }
 
     /// A job has failed for good and stays visible.
-    fn fail(&mut self, slot: u32, failure: Failure) {
+    fn fail(&mut self, slot: u32, failure: &Failure) {
         self.shift(slot, State::Failed);
         let Some(chain) = self.slab.get_mut(slot) else { return };
         (chain.wants, chain.doomed) = (false, None);
@@ -262,7 +262,7 @@ impl<K: Key> Core<K> {
         chain.failure = Some(failure.clone());
         let watchers = std::mem::take(&mut chain.watchers);
         if let Some(epoch) = chain.since.take() {
-            self.epochs.failed(epoch, &chain.key, &failure);
+            self.epochs.failed(epoch, &chain.key, failure);
             self.epochs.leave(epoch);
         }
         for (_, watch) in watchers {
@@ -292,7 +292,7 @@ impl<K: Key> Core<K> {
         if active {
             chain.doomed = Some(failure);
         } else if chain.wants {
-            self.fail(slot, failure);
+            self.fail(slot, &failure);
         }
     }
 }

@@ -74,8 +74,9 @@ impl<K: Key> Queue<K> {
         enqueue: impl FnOnce(&mut Core<K>, Instant, K) -> Result<J, Refused>,
     ) -> Result<Ticket<K>, Refused> {
         self.with(|board, now| {
-            enqueue(&mut board.core, now, key.clone())?;
-            self.watch(board, &key, generation).ok_or(Refused::Closed)
+            let watched = key.clone();
+            enqueue(&mut board.core, now, key)?;
+            self.watch(board, &watched, generation).ok_or(Refused::Closed)
         })
     }
 
@@ -228,7 +229,9 @@ impl<K: Key> Queue<K> {
     pub fn jobs(&self) -> Vec<JobInfo<K>> {
         self.with(|board, now| {
             let mut jobs = board.core.jobs(now);
-            jobs.iter_mut().for_each(|job| board.add_progress(job));
+            for job in &mut jobs {
+                board.add_progress(job);
+            }
             jobs
         })
     }

@@ -70,7 +70,7 @@ impl Waits {
         Some(asked + self.jitter(bound))
     }
 
-    /// Uniform in `0..=bound` (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+    /// Uniform in `0..=bound` (`SplitMix64`: Steele, Lea, Flood, OOPSLA 2014).
     fn jitter(&mut self, bound: Duration) -> Duration {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.state;

@@ -73,3 +73,26 @@ impl State {
         matches!(self, Self::Running | Self::Committing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn committing_has_one_door_and_what_is_over_stays_over() {
+        for state in State::ALL {
+            assert_eq!(state.may_become(State::Committing), state == State::Running, "{state:?}");
+            assert!(!state.may_become(state), "{state:?}");
+            assert_eq!(state.is_final(), matches!(state, State::Done | State::Cancelled), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn every_job_that_is_not_over_can_be_cancelled_and_only_active_ones_get_done() {
+        for state in State::ALL.into_iter().filter(|state| !state.is_final()) {
+            assert!(state.may_become(State::Cancelled), "{state:?}");
+            assert_eq!(state.may_become(State::Done), state.is_active(), "{state:?}");
+            assert_eq!(state.may_become(State::Running), matches!(state, State::Queued | State::Committing));
+        }
+    }
+}

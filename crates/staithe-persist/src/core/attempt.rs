@@ -188,25 +188,22 @@ impl<K: Key> Core<K> {
         let Some(chain) = self.slab.get_mut(slot) else { return };
         let reached = done && !attempt.cancelled && chain.wanted <= attempt.generation;
         if !chain.wants {
-            let (last, outcome) = match done {
-                true => (State::Done, Outcome::Done(attempt.generation)),
-                false => (State::Cancelled, Outcome::Cancelled),
-            };
-            self.remove(slot, last, &outcome);
+            let outcome = if done { Outcome::Done(attempt.generation) } else { Outcome::Cancelled };
+            self.remove(slot, if done { State::Done } else { State::Cancelled }, &outcome);
         } else if reached {
             self.remove(slot, State::Done, &Outcome::Done(attempt.generation));
         } else if let Some(failure) = chain.doomed.take() {
-            self.fail(slot, failure);
+            self.fail(slot, &failure);
         } else if let Some(failure) = error.filter(|_| !attempt.stop || attempt.entered) {
             self.totals.failures += 1;
-            self.failed_once(now, slot, attempt, failure);
+            self.failed_once(now, slot, attempt, &failure);
         } else {
             let state = chain.waiting_state();
             self.shift(slot, state);
         }
     }
 
-    fn failed_once(&mut self, now: Instant, slot: u32, attempt: &Attempt, failure: Failure) {
+    fn failed_once(&mut self, now: Instant, slot: u32, attempt: &Attempt, failure: &Failure) {
         let Some(chain) = self.slab.get_mut(slot) else { return };
         chain.failure = Some(failure.clone());
         chain.failures = chain.failures.saturating_add(1);
@@ -216,7 +213,7 @@ impl<K: Key> Core<K> {
             let state = chain.waiting_state();
             return self.shift(slot, state);
         }
-        match self.waits.after(chain.failures, &failure).map(|wait| now + wait) {
+        match self.waits.after(chain.failures, failure).map(|wait| now + wait) {
             None => self.fail(slot, failure),
             Some(_) if !chain.after.is_empty() => self.shift(slot, State::Blocked),
             Some(at) => {

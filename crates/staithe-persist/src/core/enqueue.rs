@@ -73,11 +73,11 @@ impl<K: Key> Core<K> {
                 self.coalesce(slot, generation, &order);
                 slot
             }
-            None => self.begin(now, &key, generation, &order),
+            None => self.begin(now, key, generation, &order),
         };
         let job = self.slab.get(slot).map_or(JobId::new(slot, 0), |chain| chain.job);
-        for after in &order.after {
-            self.depend(slot, job, after);
+        for after in order.after {
+            self.depend(slot, job, &after);
         }
         self.take_up(slot, order.priority);
         self.grant();
@@ -85,10 +85,10 @@ impl<K: Key> Core<K> {
         Ok(job)
     }
 
-    fn begin(&mut self, now: Instant, key: &K, generation: Generation, order: &Order<K>) -> u32 {
-        let slot = self.slab.insert(key, |job| Chain::new(key.clone(), job, generation, now));
+    fn begin(&mut self, now: Instant, key: K, generation: Generation, order: &Order<K>) -> u32 {
+        let holds = self.holds_over(&key);
+        let slot = self.slab.insert(key, |key, job| Chain::new(key, job, generation, now));
         self.counts[State::Queued as usize] += 1;
-        let holds = self.holds_over(key);
         if let Some(chain) = self.slab.get_mut(slot) {
             chain.since = Some(self.epochs.enter());
             (chain.bytes, chain.holds) = (order.bytes, holds);
@@ -144,7 +144,7 @@ impl<K: Key> Core<K> {
         let idle = |chain: &&mut Chain<K>| chain.attempt.is_none();
         if let Some(failure) = self.slab.get_mut(slot).filter(idle).and_then(|chain| chain.doomed.take()) {
             self.shift(slot, State::Blocked);
-            self.fail(slot, failure);
+            self.fail(slot, &failure);
         }
     }
 

@@ -15,7 +15,7 @@ struct Line {
 /// Who starts next: the waited-for first, with a turn for the background after every so many of them.
 #[derive(Debug)]
 pub(super) struct Lines {
-    lines: [Line; 2],
+    ends: [Line; 2],
     /// Starts of waited-for jobs since the background had its turn.
     passed: u32,
     share: u32,
@@ -31,12 +31,12 @@ const fn of(priority: Priority) -> usize {
 impl Lines {
     pub(super) fn new(share: u32) -> Self {
         let empty = Line { head: NONE, tail: NONE };
-        Self { lines: [empty; 2], passed: 0, share }
+        Self { ends: [empty; 2], passed: 0, share }
     }
 
     /// The next to start. A job that does not fit keeps its turn: nobody overtakes it.
     pub(super) fn first(&self) -> Option<u32> {
-        let [background, waited] = self.lines.map(|line| line.head);
+        let [background, waited] = self.ends.map(|line| line.head);
         let turn = waited == NONE || (self.passed >= self.share && background != NONE);
         let slot = if turn { background } else { waited };
         (slot != NONE).then_some(slot)
@@ -52,7 +52,7 @@ impl Lines {
 
     pub(super) fn push<K: Key>(&mut self, slab: &mut Slab<K>, slot: u32) {
         let Some(chain) = slab.get_mut(slot) else { return };
-        let line = &mut self.lines[of(chain.priority)];
+        let line = &mut self.ends[of(chain.priority)];
         (chain.previous, chain.following, chain.lined) = (line.tail, NONE, true);
         let last = std::mem::replace(&mut line.tail, slot);
         match slab.get_mut(last) {
@@ -66,7 +66,7 @@ impl Lines {
         let Some(chain) = slab.get_mut(slot).filter(|chain| chain.lined) else { return };
         chain.lined = false;
         let (previous, following) = (chain.previous, chain.following);
-        let line = &mut self.lines[of(chain.priority)];
+        let line = &mut self.ends[of(chain.priority)];
         match slab.get_mut(previous) {
             Some(chain) => chain.following = following,
             None => line.head = following,

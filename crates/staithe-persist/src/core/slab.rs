@@ -36,14 +36,14 @@ impl<K: Key> Slab<K> {
         self.slots.get_mut(slot as usize)?.1.as_mut()
     }
 
-    pub(super) fn insert(&mut self, key: &K, make: impl FnOnce(JobId) -> Chain<K>) -> u32 {
+    pub(super) fn insert(&mut self, key: K, make: impl FnOnce(K, JobId) -> Chain<K>) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             self.slots.len() as u32 - 1
         });
         let (nonce, place) = &mut self.slots[slot as usize];
-        *place = Some(make(JobId::new(slot, *nonce)));
-        self.by_key.insert(key.clone(), slot);
+        *place = Some(make(key.clone(), JobId::new(slot, *nonce)));
+        self.by_key.insert(key, slot);
         slot
     }
 

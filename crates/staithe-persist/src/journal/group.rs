@@ -1,6 +1,6 @@
 //! Group commit: writers that arrive while a commit is under way are committed together by the first of them.
 //!
-//! From DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (SIGMOD 1984).
+//! From `DeWitt` et al., "Implementation Techniques for Main Memory Database Systems" (SIGMOD 1984).
 //!
 //! Invariants:
 //! 1. At most one thread commits. Batches are committed in the order in which they joined.
@@ -100,6 +100,9 @@ mod tests {
     fn a_commit_that_fails_fails_for_all_who_shared_it_and_for_nobody_else() {
         let group = Group::<u32, &str>::new();
         assert_eq!(group.join(&[1], |_| Err("full")), Err("full"));
-        assert_eq!(group.join(&[2], |entries| if entries == [2] { Ok(()) } else { Err("not its own") }), Ok(()));
+        assert_eq!(
+            group.join(&[2], |entries| if entries == [2] { Ok(()) } else { Err("not its own") }),
+            Ok(())
+        );
     }
 }

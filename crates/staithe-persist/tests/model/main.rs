@@ -1,6 +1,7 @@
 //! Any events in any order: the state machine against a naive model, move by move.
 
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod naive;
 mod script;

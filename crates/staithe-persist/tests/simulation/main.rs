@@ -4,6 +4,7 @@
 //! What must hold is F3 of the field: an asynchronous persist never brings back a name that was renamed or removed.
 
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod runtime;
 mod world;
@@ -45,7 +46,8 @@ async fn rename(world: &World, queue: &Queue<u64>) {
     let mut hold = queue.hold_where(inside.clone());
     hold.quiet().await;
     let moved: Vec<u64> = (0..FILES).filter(inside).collect();
-    let retargeted: Vec<_> = moved.iter().filter_map(|file| Some((*file, world.rename(*file, to)?))).collect();
+    let retargeted: Vec<_> =
+        moved.iter().filter_map(|file| Some((*file, world.rename(*file, to)?))).collect();
     let found = queue.retarget_all(retargeted.iter().copied());
     for (file, generation) in retargeted {
         world.outdate(file, generation);
@@ -64,13 +66,11 @@ async fn unlink(world: &World, queue: &Queue<u64>, file: u64) {
     };
     world.note(format!("unlinked {file}: {answer:?}"));
     world.outdate(file, generation);
-    if !matches!(answer, Some(Answer::NotStarted)) {
-        // Whatever it may have left there.
+    if answer != Some(Answer::NotStarted) {
         world.sleep(5).await;
-        world.delete(file);
-    } else {
-        world.delete(file);
     }
+    // Whatever was stored before, or too late.
+    world.delete(file);
     world.forget(file);
 }
 

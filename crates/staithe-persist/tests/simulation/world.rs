@@ -39,11 +39,7 @@ struct Inside {
 
 impl World {
     pub(crate) fn new(simulation: &Simulation) -> Self {
-        let world = Self {
-            simulation: simulation.clone(),
-            state: Arc::default(),
-            renames: Arc::default(),
-        };
+        let world = Self { simulation: simulation.clone(), state: Arc::default(), renames: Arc::default() };
         for file in 0..FILES {
             world.create(file);
         }
