@@ -298,5 +298,9 @@ impl<K: Key> Core<K> {
 }
 
 fn needed((what, failure): (&'static str, Option<Failure>)) -> Failure {
-    Failure::permanent(Needed { what, failure })
+    match failure {
+        // Shared down a chain of jobs, not wrapped once for each.
+        Some(failure) if failure.cause().is::<Needed>() => failure,
+        failure => Failure::permanent(Needed { what, failure }),
+    }
 }

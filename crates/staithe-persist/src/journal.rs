@@ -22,9 +22,9 @@ pub use disk::DiskJournal;
 pub use error::{JournalError, JournalErrorKind};
 pub use memory::MemoryJournal;
 
-/// The name of one intent; ascending in the order of reserving.
+/// The name of one intent; ascending in the order of reserving. A journal gives them out, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IntentId(pub(crate) u64);
+pub struct IntentId(pub u64);
 
 /// One change of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -225,15 +225,17 @@ impl<K: Key> Queue<K> {
         self.with(|board, now| board.core.acknowledge(now, key))
     }
 
-    /// Every job, by key.
+    /// Every job, by key. O(jobs log jobs).
     pub fn jobs(&self) -> Vec<JobInfo<K>> {
-        self.with(|board, now| {
+        let mut jobs = self.with(|board, now| {
             let mut jobs = board.core.jobs(now);
             for job in &mut jobs {
                 board.add_progress(job);
             }
             jobs
-        })
+        });
+        jobs.sort_by(|a, b| a.key.cmp(&b.key));
+        jobs
     }
 
     /// The job of one key.

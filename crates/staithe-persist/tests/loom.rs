@@ -1,7 +1,7 @@
 //! The shell under loom: every interleaving of an attempt with a cancel, a hold, a newer enqueue, and of those who
 //! wait for room.
 #![cfg(loom)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::future::Future;
 use std::pin::pin;

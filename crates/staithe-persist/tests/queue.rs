@@ -1,6 +1,6 @@
 //! The queue on tokio, end to end.
 #![cfg(all(feature = "tokio", not(loom)))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,7 @@
 //! A kill at any point: what the journal leaves is carried out again, and ends in a state that could have been
 //! reached without the kill.
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::time::Instant;

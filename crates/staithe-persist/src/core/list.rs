@@ -10,11 +10,9 @@ use crate::job::Key;
 use crate::states::State;
 
 impl<K: Key> Core<K> {
-    /// Every job, by key. O(jobs log jobs).
+    /// Every job, in an order that is the same for the same events. O(jobs).
     pub fn jobs(&self, now: Instant) -> Vec<JobInfo<K>> {
-        let mut jobs: Vec<_> = self.slab.iter().map(|(_, chain)| self.describe(chain, now)).collect();
-        jobs.sort_by(|a, b| a.key.cmp(&b.key));
-        jobs
+        self.slab.iter().map(|(_, chain)| self.describe(chain, now)).collect()
     }
 
     /// The job of one key.

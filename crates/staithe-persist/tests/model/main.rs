@@ -1,7 +1,7 @@
 //! Any events in any order: the state machine against a naive model, move by move.
 
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod naive;
 mod script;

@@ -4,7 +4,7 @@
 //! What must hold is F3 of the field: an asynchronous persist never brings back a name that was renamed or removed.
 
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod runtime;
 mod world;
