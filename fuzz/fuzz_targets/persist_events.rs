@@ -2,6 +2,8 @@
 //! crate's own tests.
 #![no_main]
 
+#[path = "../../crates/staithe-persist/tests/model/ends.rs"]
+mod ends;
 #[path = "../../crates/staithe-persist/tests/model/naive.rs"]
 mod naive;
 #[path = "../../crates/staithe-persist/tests/model/script.rs"]
