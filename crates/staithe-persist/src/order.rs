@@ -8,7 +8,7 @@ pub enum Priority {
     /// Nobody waits for it.
     #[default]
     Background,
-    /// Somebody waits for it: an fsync, a barrier.
+    /// Somebody waits for it, as after an fsync; and so for whatever it is blocked on.
     Waited,
 }
 

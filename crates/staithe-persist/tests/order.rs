@@ -114,6 +114,18 @@ fn a_chain_of_any_length_falls_at_once() {
 }
 
 #[test]
+fn what_a_waited_job_is_blocked_on_goes_first_too() {
+    let mut bench = Bench::new(1);
+    for key in 0..=100 {
+        bench.enqueue(key, Order::default());
+    }
+    bench.enqueue(101, Order::default().after(After::settled(100)));
+    bench.enqueue(102, Order::waited().after(After::done(101)));
+    let order: Vec<u32> = (0..4).map(|_| bench.finish(Ok(()))).collect();
+    assert_eq!(order, [0, 100, 101, 102]);
+}
+
+#[test]
 fn waited_jobs_go_first_and_the_background_has_its_turn() {
     let mut bench = Bench::new(1);
     bench.enqueue(0, Order::default());

@@ -138,6 +138,7 @@ impl<K: Key> Core<K> {
             Priority::Waited => self.hurry_slot(slot),
             Priority::Background => self.line_up(slot),
         }
+        self.hurry_what_it_needs(slot);
     }
 
     fn fail_if_doomed(&mut self, slot: u32) {
@@ -221,10 +222,12 @@ impl<K: Key> Core<K> {
         Some(answer)
     }
 
-    /// Puts what `key` has under way before what nobody waits for; a retry is due at once. Whether there is any.
+    /// Puts what `key` has under way, and what that is blocked on, before what nobody waits for; a retry is due at
+    /// once. Whether there is any.
     pub fn hurry(&mut self, now: Instant, key: &K) -> bool {
         let Some(slot) = self.slab.find(key) else { return false };
         self.hurry_slot(slot);
+        self.hurry_what_it_needs(slot);
         self.settle(now);
         true
     }
@@ -239,6 +242,22 @@ impl<K: Key> Core<K> {
         match chain.state {
             State::RetryAt => self.shift(slot, State::Queued),
             _ => self.line_up(slot),
+        }
+    }
+
+    /// What a waited-for job is blocked on is waited for too. O(what it blocks on that was not).
+    fn hurry_what_it_needs(&mut self, slot: u32) {
+        let waits = |chain: &&Chain<K>| chain.priority == Priority::Waited && !chain.after.is_empty();
+        let Some(chain) = self.slab.get(slot).filter(waits) else { return };
+        let needed = |chain: &Chain<K>| chain.after.iter().map(|wait| wait.on).collect::<Vec<_>>();
+        let mut open = needed(chain);
+        while let Some(on) = open.pop() {
+            let Some(slot) = self.slab.slot_of(on) else { continue };
+            let Some(chain) = self.slab.get(slot) else { continue };
+            if chain.priority == Priority::Background || chain.state == State::RetryAt {
+                open.extend(needed(chain));
+                self.hurry_slot(slot);
+            }
         }
     }
 

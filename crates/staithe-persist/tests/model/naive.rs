@@ -241,12 +241,13 @@ impl Naive {
         if !job.after.is_empty() {
             job.retry = None;
         }
-        if priority == Priority::Waited {
-            self.hurry(key);
-        }
         if self.jobs[&key].doomed && self.jobs[&key].run.is_none() {
             self.fail(key);
         }
+        if priority == Priority::Waited {
+            self.hurry_alone(key);
+        }
+        self.hurry_what_it_needs(key);
     }
 
     fn depend(&mut self, key: u8, on: u8, needs: Needs) {
@@ -264,6 +265,22 @@ impl Naive {
     }
 
     pub(crate) fn hurry(&mut self, key: u8) {
+        self.hurry_alone(key);
+        self.hurry_what_it_needs(key);
+    }
+
+    fn hurry_what_it_needs(&mut self, key: u8) {
+        let Some(job) = self.jobs.get(&key).filter(|job| job.priority == Priority::Waited) else { return };
+        for Dependency { key: on, life, .. } in job.after.clone() {
+            let slow =
+                |job: &Job| job.life == life && (job.priority == Priority::Background || job.retry.is_some());
+            if self.jobs.get(&on).is_some_and(slow) {
+                self.hurry(on);
+            }
+        }
+    }
+
+    fn hurry_alone(&mut self, key: u8) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.retry = None;
         if job.priority == Priority::Background {
