@@ -40,6 +40,7 @@ fn cancel(criterion: &mut Criterion) {
 }
 
 fn journal(criterion: &mut Criterion) {
+    let runtime = contenders::runtime();
     let mut group = criterion.benchmark_group("journaled, synced");
     group.sample_size(10);
     for threads in [1, THREADS] {
@@ -53,6 +54,9 @@ fn journal(criterion: &mut Criterion) {
             });
         };
         measure("journal", &|dir| contenders::journal(dir, threads, RECORDS, Durability::Synced));
+        measure("journal, then enqueue and complete", &|dir| {
+            contenders::journaled_enqueue(dir, &runtime, threads, RECORDS)
+        });
         measure("raw fjall", &|dir| contenders::raw(dir, threads, RECORDS, PersistMode::SyncData));
     }
     group.finish();

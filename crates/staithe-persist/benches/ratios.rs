@@ -27,7 +27,7 @@ fn rounds(title: &str, per: u64, contenders: &[Contender<'_>]) {
     for (best, (name, _)) in best.iter().zip(contenders) {
         let each = best.as_secs_f64() / per as f64;
         println!(
-            "  {name:<32} {:>12.1} ns each, {:>12.0} a second, {:>10.3?} in all",
+            "  {name:<36} {:>12.1} ns each, {:>12.0} a second, {:>10.3?} in all",
             each * 1e9,
             1.0 / each,
             best
@@ -66,6 +66,12 @@ fn main() {
             threads * records,
             &[
                 ("journal", Box::new(journal(Durability::Synced))),
+                (
+                    "journal, then enqueue and complete",
+                    Box::new(|| {
+                        in_dir(&|dir| contenders::journaled_enqueue(dir, &runtime, threads, records))
+                    }),
+                ),
                 ("raw fjall", Box::new(raw(PersistMode::SyncData))),
             ],
         );

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use staithe_persist::{
-    Action, Attempt, Config, Core, DiskJournal, Durability, Entry, Failure, Generation, Journal, Order, Queue,
+    Action, Attempt, Config, Core, DiskJournal, Durability, Entry, Failure, Generation, IntentId, Journal,
+    Order, Queue,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
@@ -172,6 +173,32 @@ pub(crate) fn journal(dir: &Path, threads: u64, records: u64, durability: Durabi
         let id = journal.reserve();
         journal.write(&[Entry::Record(id, record.clone())], durability).expect("there is space");
     })
+}
+
+/// The whole promise: an intent is recorded and synced, its job is enqueued, and completes it when it has committed.
+pub(crate) fn journaled_enqueue(dir: &Path, runtime: &Runtime, threads: u64, records: u64) -> Duration {
+    let journal = Arc::new(DiskJournal::open(dir).expect("a new directory"));
+    let completing = Arc::clone(&journal);
+    let run = move |attempt: Attempt<IntentId>| {
+        let journal = Arc::clone(&completing);
+        async move {
+            let committing = attempt.begin_commit().await.map_err(Failure::permanent)?;
+            let done = [Entry::Complete(*attempt.key())];
+            let written = journal.write(&done, Durability::Buffered).map_err(Failure::permanent);
+            drop(committing);
+            written
+        }
+    };
+    let queue = Queue::new(config(), Arc::new(run), runtime.handle().clone());
+    let record = Bytes::from(vec![7; RECORD]);
+    let elapsed = on_threads(threads, records, |_| {
+        let id = journal.reserve();
+        journal.write(&[Entry::Record(id, record.clone())], Durability::Synced).expect("there is space");
+        drop(queue.enqueue(id, Generation(1), Order::default()).expect("there is room"));
+    });
+    assert!(runtime.block_on(queue.barrier()).expect("the queue lives").is_empty());
+    assert!(journal.pending().expect("it can be read").is_empty());
+    elapsed
 }
 
 /// The same records in a keyspace of the database that the journal is made of.
