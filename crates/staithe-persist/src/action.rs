@@ -24,7 +24,8 @@ pub enum Answer {
     NotStarted,
     /// Attempts were made, and none had an effect.
     Aborted,
-    /// It was committing: `Done` has taken effect, `Failed` may have. The caller compensates.
+    /// Something of the job has taken effect (`Done`: up to that generation, by this attempt or an earlier one), or may
+    /// have (`Failed`: it was committing). The caller compensates.
     TooLate(Outcome),
 }
 

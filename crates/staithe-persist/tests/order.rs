@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use staithe_persist::{
-    Action, After, AttemptId, Class, Config, Core, Failure, Gate, Generation, Needed, Order, Refused, State,
+    Action, After, Answer, AttemptId, Class, Config, Core, Failure, Gate, Generation, Needed, Order, Outcome,
+    Refused, State,
 };
 
 const G1: Generation = Generation(1);
@@ -79,6 +80,24 @@ fn a_delete_never_follows_a_copy_that_failed_and_a_child_follows_its_parent_all_
     );
     let failures = bench.core.failures();
     assert!(failures[1].1.cause().is::<Needed>() && failures[1].1.class() == Class::Permanent);
+}
+
+#[test]
+fn a_cancel_tells_of_an_earlier_generation_that_is_stored() {
+    let mut bench = Bench::new(1);
+    bench.enqueue(1, Order::default());
+    bench.core.enqueue(bench.now, 1, Generation(2), Order::default().lets_finish()).unwrap();
+    bench.finish(Ok(()));
+    let (attempt, _) = bench.started.remove(0);
+    bench.core.cancel(bench.now, [1]);
+    bench.core.finished(bench.now, attempt, Err(Failure::transient("stopped")));
+    let mut actions = Vec::new();
+    bench.core.take_actions(&mut actions);
+    let expected = [(1, Answer::TooLate(Outcome::Done(G1)))];
+    assert!(
+        matches!(&actions[..], [.., Action::Cancelled { answers, .. }] if *answers == expected),
+        "{actions:?}"
+    );
 }
 
 #[test]

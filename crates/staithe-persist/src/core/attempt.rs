@@ -49,6 +49,7 @@ impl<K: Key> Core<K> {
             number: chain.attempts,
             bytes: chain.bytes,
             since: chain.since.take(),
+            before: chain.committed,
             stop: false,
             cancelled: false,
             patient: chain.outdated >= patience,
@@ -232,10 +233,10 @@ impl<K: Key> Core<K> {
 
     /// What a cancel of an attempt could still do, now that the attempt is over.
     pub(super) fn answer(attempt: &Attempt, done: bool, uncertain: Option<Failure>) -> Answer {
+        let committed = if done { Some(attempt.generation) } else { attempt.before };
         match uncertain {
-            _ if done => Answer::TooLate(Outcome::Done(attempt.generation)),
-            Some(failure) => Answer::TooLate(Outcome::Failed(failure)),
-            None => Answer::Aborted,
+            Some(failure) if !done => Answer::TooLate(Outcome::Failed(failure)),
+            _ => committed.map_or(Answer::Aborted, |committed| Answer::TooLate(Outcome::Done(committed))),
         }
     }
 

@@ -131,9 +131,10 @@ impl<K: Key> Core<K> {
 }
 
 fn idle_answer<K>(chain: &Chain<K>) -> Answer {
-    match &chain.uncertain {
-        Some(failure) => Answer::TooLate(Outcome::Failed(failure.clone())),
-        None if chain.attempts > 0 => Answer::Aborted,
-        None => Answer::NotStarted,
+    match (&chain.uncertain, chain.committed) {
+        (Some(failure), _) => Answer::TooLate(Outcome::Failed(failure.clone())),
+        (None, Some(committed)) => Answer::TooLate(Outcome::Done(committed)),
+        (None, None) if chain.attempts > 0 => Answer::Aborted,
+        (None, None) => Answer::NotStarted,
     }
 }

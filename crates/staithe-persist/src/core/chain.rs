@@ -35,6 +35,8 @@ pub(super) struct Attempt {
     pub(super) bytes: u64,
     /// The epoch of the oldest enqueue that it stands for; `None` once that is accounted for.
     pub(super) since: Option<u64>,
+    /// What the job had committed when it began.
+    pub(super) before: Option<Generation>,
     /// Asked to stop: it may not begin to commit.
     pub(super) stop: bool,
     /// Nothing that it stands for is wanted any more.

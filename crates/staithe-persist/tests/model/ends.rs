@@ -22,10 +22,11 @@ impl Naive {
             let all = below.is_none_or(|below| job.wanted < below);
             let Some(run) = &mut job.run else {
                 if all {
-                    let answer = match (job.uncertain, job.attempts) {
-                        (true, _) => Answer::TooLate(Out::Failed),
-                        (false, 0) => Answer::NotStarted,
-                        (false, _) => Answer::Aborted,
+                    let answer = match (job.uncertain, job.committed, job.attempts) {
+                        (true, _, _) => Answer::TooLate(Out::Failed),
+                        (false, Some(committed), _) => Answer::TooLate(Out::Done(committed)),
+                        (false, None, 0) => Answer::NotStarted,
+                        (false, None, _) => Answer::Aborted,
                     };
                     self.cancels[id].answers.push((*key, answer));
                     self.remove(*key, Out::Cancelled);
@@ -76,10 +77,11 @@ impl Naive {
             self.no_longer_committing(key);
         }
         let uncertain = self.jobs[&key].uncertain;
-        let answer = match (done, uncertain) {
-            (true, _) => Answer::TooLate(Out::Done(run.generation)),
-            (false, true) => Answer::TooLate(Out::Failed),
-            (false, false) => Answer::Aborted,
+        let answer = match (done, uncertain, run.before) {
+            (true, _, _) => Answer::TooLate(Out::Done(run.generation)),
+            (false, true, _) => Answer::TooLate(Out::Failed),
+            (false, false, Some(before)) => Answer::TooLate(Out::Done(before)),
+            (false, false, None) => Answer::Aborted,
         };
         for cancel in &run.cancels {
             self.cancels[*cancel].left -= 1;
