@@ -1,15 +1,15 @@
 //! stat, and what changes it: mode, owner, times, size, extended attributes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use staithe_store::PutCondition;
 
 use crate::api::{Attributes, HandleId, Ino, Kind, SetAttr, SetTime, XattrMode};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-use crate::inode::{Inode, Marker, State};
+use crate::inode::{Inode, State};
 use crate::revalidate::replaced;
 
 /// The attribute that tells whether a file is stored.
@@ -86,7 +86,7 @@ impl Filesystem {
             .await?;
         }
         if set.size.is_some() && handle.is_none() {
-            self.commit_to_its_end(&inode).await?;
+            self.persist(&inode).await?;
             inode.settle_staging();
         }
         let state = inode.state();
@@ -118,35 +118,24 @@ impl Filesystem {
             change(&mut state)?;
             state.touch_meta(SystemTime::now());
             let is_nameless = state.link.is_none();
-            let is_deferred = is_nameless || state.is_local();
+            let is_deferred = is_nameless || state.is_local() || self.writes_back();
             state.meta_dirty |= is_deferred && !is_nameless;
             (!is_deferred).then_some(before)
         };
         let Some(before) = before else {
-            self.keep_anew(inode).await;
+            let is_being_written = inode.state().kept.is_none() && inode.writers.load(Ordering::Acquire) > 0;
+            if self.writes_back() && !is_being_written {
+                return self.persist(inode).await;
+            }
+            self.keep_anew(std::slice::from_ref(inode), Vec::new());
             return Ok(());
         };
-        let stored = match inode.kind {
-            Kind::Directory => self.store_directory_meta(inode).await,
-            _ => self.store_meta(inode).await,
-        };
+        let stored = self.store_meta(inode).await;
         if stored.is_err() {
             let mut state = inode.state();
             (state.meta, state.meta_dirty, state.mtime_set) = before;
         }
         stored
-    }
-
-    async fn store_directory_meta(&self, inode: &Arc<Inode>) -> Result<()> {
-        if inode.ino == Ino::ROOT {
-            return Ok(());
-        }
-        let (_guard, path) =
-            self.lock_path(|| self.inodes.path(inode.ino), crate::locks::Scope::Name).await?;
-        let meta = inode.state().meta.clone();
-        self.put_marker(&path, &meta, PutCondition::Always).await?;
-        inode.state().marker = Marker::Present;
-        Ok(())
     }
 
     /// An extended attribute.

@@ -9,14 +9,15 @@
 //! 4. A commit that fails leaves everything dirty, and nothing in the store that it knows of. If its answer was
 //!    lost, the next one finds what it had stored by its write id, and goes on from that.
 
+mod attributes;
+mod conflict;
+
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use staithe_store::{CopyRequest, ErrorKind, Key, PutCondition, StoreError, Version, Written};
+use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 
-use crate::api::Kind;
 use crate::config::OnConflict;
-use crate::create::new_write_id;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
@@ -26,7 +27,6 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::refresh::Moment;
 use crate::revalidate::replaced;
-use crate::staging::Staged;
 
 /// How often a commit begins again because the file was renamed under it.
 const MOVED_TRIES: u32 = 8;
@@ -274,7 +274,7 @@ impl Filesystem {
         let link = inode.state().link.clone();
         if let Some(link) = link {
             let etag = written.version.etag.clone();
-            let (size, modified, kind) = (job.size, job.meta.mtime, Some(Kind::File));
+            let (size, modified, kind) = (job.size, job.meta.mtime, Some(inode.kind));
             let dent = Dent::File { size, etag, modified, told: false, kind };
             self.remember_since(job.begun, link.parent, &link.name, Some(dent));
         }
@@ -301,153 +301,10 @@ impl Filesystem {
         drop(state);
         self.doubt_since(job.begun, inode);
     }
-
-    /// After a successful commit: attributes that the upload could not carry yet.
-    async fn stored(&self, inode: &Arc<Inode>, job: &Job, sent: &FileMeta) -> Result<()> {
-        tracing::debug!(ino = inode.ino.0, size = job.size, "stored");
-        let needs_meta = {
-            let mut state = inode.state();
-            let explicit = state.mtime_set;
-            let differs = !same_attributes(sent, &job.meta, explicit);
-            if !differs && state.changes == job.changes && !explicit {
-                (state.meta.mtime, state.meta.ctime) = (sent.mtime, sent.ctime);
-            }
-            let needs_meta = differs && state.link.is_some();
-            // Until the store has them, also if that fails now.
-            state.meta_dirty |= needs_meta;
-            needs_meta
-        };
-        if needs_meta { self.store_meta(inode).await } else { Ok(()) }
-    }
-
-    /// Stores the attributes of a stored object: a copy onto itself.
-    ///
-    /// # Errors
-    /// `Stale` when the object is not the one we know any more; the store's errors.
-    pub(crate) async fn store_meta(&self, inode: &Arc<Inode>) -> Result<()> {
-        let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
-        let key = self.key(&path)?;
-        let (mut meta, changes, remote) = {
-            let state = inode.state();
-            (state.meta.clone(), state.changes, state.remote.clone())
-        };
-        let Some(remote) = remote else { return Ok(()) };
-        meta.write_id = Some(new_write_id());
-        let begun = self.refreshes.moment();
-        let version = match self.copy_object(&remote, &key, Some(&meta)).await {
-            Ok(version) => version,
-            // A copy may have another tag than its source, and then its own first try is in its way.
-            Err(error) => match self.was_ours(&key, &meta, kind_in_store(&error)).await? {
-                Some(version) => version,
-                None if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
-                    self.supersede(inode, &remote.version);
-                    let text = "the object was replaced or removed";
-                    return Err(FsError::caused(FsErrorKind::Stale, text, error));
-                }
-                None => return Err(error),
-            },
-        };
-        {
-            let mut state = inode.state();
-            state.remote = Some(Remote { key, version, ..remote });
-            if state.changes == changes {
-                state.meta_dirty = false;
-            }
-        }
-        self.confirm(inode, begun);
-        Ok(())
-    }
-
-    /// Copies a stored object server-side, with other attributes if `meta` says so; part by part when it is too
-    /// large for one copy.
-    pub(crate) async fn copy_object(
-        &self,
-        from: &Remote,
-        to: &Key,
-        meta: Option<&FileMeta>,
-    ) -> Result<Version> {
-        let capabilities = self.store.capabilities();
-        if from.size > capabilities.part_size_max {
-            return self.copy_in_parts(from, to, meta).await;
-        }
-        let from_version =
-            (capabilities.copy_if_match || from.version.id.is_some()).then(|| from.version.clone());
-        let replace = meta.map(|m| self.encode(m)).transpose()?;
-        let request = CopyRequest { from: from.key.clone(), from_version, to: to.clone(), replace };
-        Ok(self.store.copy(request).await?.version)
-    }
-
-    /// Another client was first. Ours goes beside theirs, or nowhere: never over it.
-    async fn lost_race(&self, inode: &Arc<Inode>, error: FsError) -> Result<()> {
-        let Some(link) = inode.state().link.clone() else { return Ok(()) };
-        let path = self.inodes.path(link.parent)?;
-        let name = crate::names::conflict_name(&link.name, &self.config.host, SystemTime::now());
-        let beside = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-        let place = loop {
-            match self.store_beside(inode, &beside).await {
-                Ok(generation) => {
-                    if self.give_up_name(inode, Some(generation)).is_some() {
-                        self.outdate_flat(link.parent);
-                        self.names.forget(link.parent.0, &name);
-                        break format!("{beside:?}");
-                    }
-                    // Written meanwhile: once more, all of it.
-                }
-                Err(cause) if is_gone(&cause) => match self.give_up_name(inode, None) {
-                    // What was not fetched of the object that ours was made from is nowhere any more.
-                    Some(staged) => break self.set_aside(&staged)?,
-                    None => return Err(error),
-                },
-                Err(cause) => {
-                    let (name, cause_text) = (&*link.name, with_causes(&cause));
-                    tracing::error!(
-                        name,
-                        cause = cause_text,
-                        "another client was first, and ours could not be kept"
-                    );
-                    return Err(cause);
-                }
-            }
-        };
-        tracing::warn!(name = &*link.name, kept_as = place, "another client was first: both are kept");
-        let text = format!("{:?} was changed by another client; ours is kept as {place}", &*link.name);
-        Err(FsError::caused(FsErrorKind::Stale, text, error))
-    }
-
-    /// Gives the name up to another client, unless bytes were written after `generation`. The staging file.
-    fn give_up_name(&self, inode: &Arc<Inode>, generation: Option<u64>) -> Option<Staged> {
-        let mut taken = None;
-        let link = self.inodes.unlink_if(inode, |state| {
-            let now = state.staged.as_ref().map(Staged::generation);
-            if generation.is_some() && generation != now {
-                return false;
-            }
-            (state.replaced, state.meta_dirty, state.bytes_dirty) = (true, false, false);
-            state.lost = true;
-            taken = state.staged.take();
-            state.cached = None;
-            true
-        })?;
-        self.lost(inode, &link);
-        let stored = taken.as_ref().filter(|_| generation.is_some());
-        if let Some(Err(error)) = stored.map(Staged::remove) {
-            tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
-        }
-        taken
-    }
-
-    /// Moves a staging file to where a person may look for it.
-    fn set_aside(&self, staged: &Staged) -> Result<String> {
-        let (name, aside) = (staged.disk_file().name(), self.state_dir.lost_and_found());
-        let moved = std::fs::create_dir_all(&aside)
-            .and_then(|()| std::fs::rename(self.state_dir.staging().join(&name), aside.join(&name)));
-        moved.map_err(|error| FsError::local("setting unstored bytes aside", error))?;
-        Ok(format!("{} (without what was never read of the replaced object)", aside.join(&name).display()))
-    }
 }
 
 /// The store's error behind an error, if there is one.
-fn store_error(error: &FsError) -> Option<&StoreError> {
+pub(crate) fn store_error(error: &FsError) -> Option<&StoreError> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(cause) = next {
         if let Some(found) = cause.downcast_ref::<StoreError>() {
@@ -456,27 +313,6 @@ fn store_error(error: &FsError) -> Option<&StoreError> {
         next = cause.source();
     }
     None
-}
-
-/// The store's word for what went wrong; `Invalid` if it was not the store.
-fn kind_in_store(error: &FsError) -> ErrorKind {
-    store_error(error).map_or(ErrorKind::Invalid, StoreError::kind)
-}
-
-/// Whether a read of the base failed because that is not there any more.
-fn is_gone(error: &FsError) -> bool {
-    store_error(error).is_some_and(|cause| {
-        cause.operation() == "get" && matches!(cause.kind(), ErrorKind::VersionMismatch | ErrorKind::NotFound)
-    })
-}
-
-/// Whether attributes sent ahead are those that the file has in the end.
-fn same_attributes(sent: &FileMeta, wanted: &FileMeta, mtime_set: bool) -> bool {
-    debug_assert_eq!(sent.kind, Kind::File);
-    (!mtime_set || sent.mtime == wanted.mtime)
-        && sent.atime == wanted.atime
-        && (sent.mode, sent.uid, sent.gid) == (wanted.mode, wanted.uid, wanted.gid)
-        && sent.xattrs == wanted.xattrs
 }
 
 /// An error and its causes in one line.

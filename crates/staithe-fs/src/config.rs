@@ -24,6 +24,16 @@ pub enum AttributeSource {
     Listing,
 }
 
+/// When close(2) returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// When the store has the file.
+    Through,
+    /// When the journal knows that it is to be stored; that happens soon after. New directories, links and attributes
+    /// likewise.
+    Back,
+}
+
 /// What happens to a commit that lost a race with another client of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
@@ -75,6 +85,10 @@ pub struct FsConfig {
     /// Whether the state directory keeps attributes for the next run; of no use where the volume does not outlive the
     /// process. Default: true.
     pub keep_attributes: bool,
+    /// When close(2) returns. Default: through.
+    pub write_mode: WriteMode,
+    /// Write-back: how long a change waits for the next one before it is stored. Default: 500 ms.
+    pub write_back_delay: Duration,
     /// What happens to a lost race. Default: keep both.
     pub on_conflict: OnConflict,
     /// For how long names and attributes are believed. Default: 1 s.
@@ -105,6 +119,8 @@ impl FsConfig {
             dir_mode: 0o755,
             attributes: AttributeSource::Full,
             keep_attributes: true,
+            write_mode: WriteMode::Through,
+            write_back_delay: Duration::from_millis(500),
             on_conflict: OnConflict::KeepBoth,
             metadata_ttl: Ttl::For(Duration::from_secs(1)),
             negative_ttl: Ttl::For(Duration::from_secs(1)),

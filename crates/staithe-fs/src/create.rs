@@ -1,7 +1,7 @@
 //! New names: directories, symbolic links, empty files, and files opened for writing.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use staithe_store::{Payload, PutCondition, Version};
@@ -10,6 +10,7 @@ use crate::api::{Caller, Entry, Ino, Kind, Lookup, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
+use crate::lookup::deadline;
 use crate::metadata::FileMeta;
 use crate::names::check_name;
 use crate::refresh::Moment;
@@ -21,7 +22,7 @@ use crate::state_dir::StateDir;
 const LINK_TARGET_MAX: usize = 4095;
 
 impl Filesystem {
-    /// Makes a directory: its marker is stored when this returns. One PUT.
+    /// Makes a directory: its marker is stored when this returns (write-through). One PUT.
     ///
     /// # Errors
     /// `Exists`, `Stale`, `ReadOnly`, `NameTooLong`, the store's errors.
@@ -33,12 +34,30 @@ impl Filesystem {
         let mut meta = FileMeta::new(Kind::Directory, mode, caller.uid, gid, SystemTime::now());
         meta.write_id = Some(new_write_id());
         let begun = self.refreshes.moment();
-        self.put_marker(&path, &meta, PutCondition::IfAbsent).await?;
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
-        state.marker = Marker::Present;
         // What a flat listing has of it is of one that was there before.
         self.outdate_flat_at(&path);
-        Ok(self.born(&directory, state, begun))
+        let entry = if self.writes_back() {
+            self.marker_key(&path)?;
+            (state.marker, state.meta_dirty) = (Marker::Pending, true);
+            self.born_unstored(&directory, state).await?
+        } else {
+            self.put_marker(&path, &state.meta, PutCondition::IfAbsent).await?;
+            state.marker = Marker::Present;
+            self.outdate_flat_at(&path);
+            self.born(&directory, state, begun)
+        };
+        self.remember_empty(entry.attr.ino);
+        Ok(entry)
+    }
+
+    /// A new directory is remembered whole: it has no names.
+    fn remember_empty(&self, dir: Ino) {
+        let until = deadline(self.config.metadata_ttl, Instant::now());
+        if let Ok(listing) = self.names.listing(self.names.begin(dir.0), until) {
+            // Refused: somebody makes a name in it already.
+            let _ = listing.complete();
+        }
     }
 
     /// Makes a symbolic link: an object with the target as its bytes. One PUT.
@@ -55,7 +74,7 @@ impl Filesystem {
         self.store_new(&directory, name, meta, Bytes::copy_from_slice(target)).await
     }
 
-    /// Makes an empty regular file, stored when this returns (mknod). One PUT.
+    /// Makes an empty regular file, stored when this returns (mknod; write-through). One PUT.
     ///
     /// # Errors
     /// As [`mkdir`](Self::mkdir).
@@ -76,8 +95,15 @@ impl Filesystem {
         let parent = directory.ino;
         let (_guard, path) = self.lock_name(parent, name).await?;
         self.refuse_taken(parent, name)?;
-        meta.write_id = Some(new_write_id());
         let key = self.key(&path)?;
+        if self.writes_back() {
+            let mut state = self.staged_state(parent, name, meta)?;
+            if let Some(staged) = state.staged.as_mut() {
+                staged.write(0, &bytes)?;
+            }
+            return self.born_unstored(directory, state).await;
+        }
+        meta.write_id = Some(new_write_id());
         let size = bytes.len() as u64;
         let begun = self.refreshes.moment();
         let version = self.put_new(&key, bytes, &meta).await?;
@@ -119,16 +145,36 @@ impl Filesystem {
         }
         let (mode, gid) = inherit(&directory, mode, caller.gid, false);
         let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
-        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
-        let staging = StateDir::new_staging_name();
-        state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
-        state.bytes_dirty = true;
-        let inode = self.inodes.insert(state);
+        let inode = self.inodes.insert(self.staged_state(parent, name, meta)?);
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
         directory.touch(SystemTime::now());
         let opened = self.open_handle(&inode, open, true, None);
         Ok((self.entry(&inode, self.ttl()), opened))
+    }
+
+    /// A new name whose bytes are in a staging file, still empty.
+    fn staged_state(&self, parent: Ino, name: &str, meta: FileMeta) -> Result<State> {
+        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+        let staging = StateDir::new_staging_name();
+        state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
+        state.bytes_dirty = true;
+        Ok(state)
+    }
+
+    /// A new name that the store will be told of later takes its place in memory and in the journal.
+    async fn born_unstored(&self, directory: &Inode, state: State) -> Result<Entry> {
+        let link = state.link.clone();
+        let inode = self.inodes.insert(state);
+        if let Some(link) = link {
+            self.remember(link.parent, &link.name, None);
+        }
+        if let Err(error) = self.persist(&inode).await {
+            self.nameless(&inode);
+            return Err(error);
+        }
+        directory.touch(SystemTime::now());
+        Ok(self.entry(&inode, self.ttl()))
     }
 
     /// Opens the file that has a name which a kernel took for free.
@@ -181,7 +227,8 @@ impl Filesystem {
         }
         let (body, remote) = {
             let state = inode.state();
-            (state.body.clone(), state.remote.clone())
+            let staged = state.staged.as_ref().map(|staged| staged.read(0, LINK_TARGET_MAX)).transpose()?;
+            (staged.or_else(|| state.body.clone()), state.remote.clone())
         };
         if let Some(body) = body {
             return Ok(body);

@@ -7,12 +7,14 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::api::{HandleId, Ino, Kind, OpenMode, Opened};
+use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
 use crate::lend::{LocalFile, wait_for_return};
 use crate::staging::Staged;
+use crate::upload::blocking;
 
 /// How much of an object an open asks for before it answers, in bytes: what a first read takes.
 const FIRST_LOOK: u64 = 128 << 10;
@@ -138,25 +140,72 @@ impl Filesystem {
         directory.eagerness.store(more, Ordering::Release);
     }
 
-    /// close(2) of one descriptor: returns when the store has what was written through any of them.
+    /// close(2) of one descriptor. Write-through: returns when the store has what was written through any of them;
+    /// write-back: when the journal knows of it, so that it is stored also if this process ends first.
     ///
     /// # Errors
-    /// `Stale` for a lost race (see [`OnConflict`](crate::OnConflict)); the store's errors. The bytes then stay
-    /// staged, and are tried again by the next flush, fsync or [`drain`](Self::drain).
+    /// `Stale` for a lost race (see [`OnConflict`](crate::OnConflict)); the store's errors (write-through). The bytes
+    /// then stay staged, and are tried again by the next flush, fsync or [`drain`](Self::drain). `NoSpace` and `Io`
+    /// from the journal (write-back).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
         handle.inode.take_in_untold_writes().await;
-        if handle.flushes { self.commit_to_its_end(&handle.inode).await } else { Ok(()) }
+        if handle.flushes { self.persist(&handle.inode).await } else { Ok(()) }
     }
 
-    /// As [`flush`](Self::flush): what the store has is durable.
+    /// As [`flush`](Self::flush): what the store has is durable. Write-back: what is written is durable on the local
+    /// disk, with the intent to store it.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
         handle.inode.take_in_untold_writes().await;
-        self.commit_to_its_end(&handle.inode).await
+        if !self.writes_back() {
+            return self.commit_to_its_end(&handle.inode).await;
+        }
+        handle.inode.state().refuse_lost()?;
+        if self.keep(&handle.inode).await?.is_some() {
+            self.persist_later(&handle.inode);
+        }
+        Ok(())
+    }
+
+    /// What changed of names and attributes is durable here when this returns.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io` from the journal.
+    pub async fn fsync_dir(&self) -> Result<()> {
+        if !self.writes_back() {
+            // It is in the store.
+            return Ok(());
+        }
+        let journal = self.journal.clone();
+        blocking(move || journal.sync()).await
+    }
+
+    /// After a change of an inode: stores it, or sees to it that it will be, as the mount's write mode says.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub(crate) async fn persist(&self, inode: &Arc<Inode>) -> Result<()> {
+        if !self.writes_back() {
+            return self.commit_to_its_end(inode).await;
+        }
+        let is_said = {
+            let state = inode.state();
+            state.refuse_lost()?;
+            !state.is_dirty() || (state.kept.is_some() && state.said == state.changes)
+        };
+        if !is_said && self.say(inode)?.is_some() {
+            self.persist_later(inode);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that an inode whose change is in the journal is stored soon.
+    pub(crate) fn persist_later(&self, inode: &Arc<Inode>) {
+        self.settle_later(inode);
     }
 
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
@@ -182,7 +231,7 @@ impl Filesystem {
         if let Some(inode) = self.close_handle(handle) {
             if inode.state().is_local() || inode.is_shared() {
                 if inode.writers.load(Ordering::Acquire) == 0 {
-                    self.settle_later(&inode);
+                    self.settle_closed(&inode);
                 }
             } else {
                 inode.settle_staging();
@@ -210,6 +259,29 @@ impl Filesystem {
         }
         drop(state);
         Some(inode.clone())
+    }
+
+    /// After the last close for writing: stores what no flush has seen.
+    fn settle_closed(&self, inode: &Arc<Inode>) {
+        if !self.writes_back() {
+            return self.settle_later(inode);
+        }
+        let is_said = {
+            let state = inode.state();
+            state.kept.is_some() && state.said == state.changes
+        };
+        if is_said {
+            return;
+        }
+        match self.say(inode) {
+            Ok(Some(_)) => self.persist_later(inode),
+            Ok(None) => {}
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::error!(ino = inode.ino.0, error, "the journal does not know of the last writes");
+                self.persist_later(inode);
+            }
+        }
     }
 
     /// Commits in the background.

@@ -22,6 +22,7 @@ use crate::flat::Flat;
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
 use crate::journal::Journal;
+use crate::keep::Sayings;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
@@ -66,6 +67,7 @@ pub struct Filesystem {
     pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) sayings: Sayings,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) upload_slots: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
@@ -157,6 +159,7 @@ impl Filesystem {
             volume,
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
+            sayings: Sayings::default(),
             runtime: tokio::runtime::Handle::current(),
             upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
             tasks: TaskTracker::new(),

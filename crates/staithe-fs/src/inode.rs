@@ -47,6 +47,8 @@ pub(crate) enum Marker {
     Unknown,
     /// There is none: the directory exists by its children.
     Missing,
+    /// The directory was made here, and the store has not been told yet.
+    Pending,
     /// It is there.
     Present,
 }
@@ -82,8 +84,10 @@ pub(crate) struct State {
     pub(crate) tries: Tries,
     /// How many operations are making the object's bytes local for those who have it open.
     pub(crate) keepers: u32,
-    /// The intent of the journal by which its bytes are stored if this process ends first. Void once they change.
+    /// The intent of the journal by which it is stored if this process ends first.
     pub(crate) kept: Option<IntentId>,
+    /// Of which of its changes that says all.
+    pub(crate) said: u64,
     /// The upload that runs while the file is still being written.
     pub(crate) streaming: Option<Streaming>,
     /// All bytes of a small object, fetched with its attributes.
@@ -143,6 +147,7 @@ impl State {
             tries: Tries::default(),
             keepers: 0,
             kept: None,
+            said: 0,
             streaming: None,
             body: None,
             cached: None,

@@ -27,9 +27,16 @@ pub(crate) enum Intent {
         to_prefix: String,
         /// Whether all of them are under the new prefix, and the old ones only have to go.
         switched: bool,
+        /// Whether what else the journal says of keys under the old prefix was said after the move, and is not about
+        /// what moved.
+        settled: bool,
     },
     /// Bytes in the staging directory are to be stored.
     Store(Box<StoreIntent>),
+    /// A stored object is to have other attributes.
+    Attributes(Box<AttributesIntent>),
+    /// A directory's marker is to be stored.
+    Marker(Box<MarkerIntent>),
     /// A multipart upload is in progress: abort it if nobody completed it.
     Upload {
         /// The object that it would become.
@@ -54,20 +61,68 @@ pub(crate) struct StoreIntent {
     pub(crate) meta: FileMeta,
 }
 
+/// Attributes that an object does not have yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AttributesIntent {
+    /// The object.
+    pub(crate) key: Key,
+    /// The version whose attributes change.
+    pub(crate) base: Version,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// What they are to be.
+    pub(crate) meta: FileMeta,
+}
+
+/// A directory whose marker is not stored, or has other attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MarkerIntent {
+    /// The marker's key.
+    pub(crate) key: Key,
+    /// The attributes of the directory.
+    pub(crate) meta: FileMeta,
+    /// Whether there was none when this was said.
+    pub(crate) is_new: bool,
+}
+
 impl Intent {
+    /// Follows the move of a directory: a key below the prefix `from` is below `to` from now on. Whether it was one.
+    ///
+    /// # Errors
+    /// `NameTooLong` for a key that does not fit any more.
+    pub(crate) fn move_key(&mut self, from: &str, to: &str) -> Result<bool> {
+        let key = match self {
+            Self::Store(store) => &mut store.key,
+            Self::Attributes(attributes) => &mut attributes.key,
+            Self::Marker(marker) => &mut marker.key,
+            Self::RenameTree { .. } | Self::Upload { .. } => return Ok(false),
+        };
+        let Some(rest) = key.as_str().strip_prefix(from) else { return Ok(false) };
+        let moved = Key::new(format!("{to}{rest}"));
+        *key =
+            moved.map_err(|e| FsError::caused(FsErrorKind::NameTooLong, "a moved path makes no key", e))?;
+        Ok(true)
+    }
+
     /// The record.
     ///
     /// # Errors
     /// None today: attributes of any size fit.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let body = match self {
-            Self::RenameTree { from_prefix, to_prefix, switched } => {
-                json!({ "intent": "rename-tree", "from": from_prefix, "to": to_prefix, "switched": switched })
-            }
+            Self::RenameTree { from_prefix, to_prefix, switched, settled } => json!({
+                "intent": "rename-tree",
+                "from": from_prefix,
+                "to": to_prefix,
+                "switched": switched,
+                "settled": settled,
+            }),
             Self::Upload { key, upload_id } => {
                 json!({ "intent": "upload", "key": key.as_str(), "upload": upload_id.as_str() })
             }
             Self::Store(store) => store.to_json()?,
+            Self::Attributes(attributes) => attributes.to_json()?,
+            Self::Marker(marker) => marker.to_json()?,
         };
         let mut record = vec![VERSION];
         record.extend_from_slice(body.to_string().as_bytes());
@@ -97,11 +152,14 @@ impl Intent {
                 from_prefix: fields.text("from")?.to_owned(),
                 to_prefix: fields.text("to")?.to_owned(),
                 switched: fields.get("switched", Value::as_bool)?,
+                settled: fields.get("settled", Value::as_bool)?,
             }),
             "upload" => {
                 Ok(Self::Upload { key: fields.key()?, upload_id: UploadId::new(fields.text("upload")?) })
             }
             "store" => Ok(Self::Store(Box::new(StoreIntent::from_json(&fields)?))),
+            "attributes" => Ok(Self::Attributes(Box::new(AttributesIntent::from_json(&fields)?))),
+            "marker" => Ok(Self::Marker(Box::new(MarkerIntent::from_json(&fields)?))),
             _ => Err(broken("its intent is unknown")),
         }
     }
@@ -109,12 +167,9 @@ impl Intent {
 
 impl StoreIntent {
     fn to_json(&self) -> Result<Value> {
-        let NewObject { metadata, content_type } = self.meta.encode(usize::MAX)?;
+        let (metadata, content_type) = meta_to_json(&self.meta)?;
         let dirty: Vec<_> = self.state.dirty.iter().map(|range| [range.start, range.end]).collect();
-        let base = self
-            .base
-            .as_ref()
-            .map(|base| json!({ "etag": base.etag.as_str(), "id": base.id.as_ref().map(VersionId::as_str) }));
+        let base = self.base.as_ref().map(version_to_json);
         Ok(json!({
             "intent": "store",
             "key": self.key.as_str(),
@@ -131,14 +186,8 @@ impl StoreIntent {
 
     fn from_json(fields: &Fields<'_>) -> Result<Self> {
         let key = fields.key()?;
-        let metadata = fields.metadata()?;
-        let content_type = fields.optional("content-type", Value::as_str)?.map(str::to_owned);
-        let parts = NewObject { metadata, content_type };
-        // Never used: whatever we encoded says everything itself.
-        let defaults = Defaults { uid: 0, gid: 0, file_mode: 0o600, dir_mode: 0o700 };
-        let meta = FileMeta::from_parts(parts, key.is_marker(), UNIX_EPOCH, &defaults);
         Ok(Self {
-            meta,
+            meta: fields.meta(&key)?,
             staging_name: fields.staging_name()?,
             state: StagedState {
                 size: fields.number("size")?,
@@ -153,6 +202,56 @@ impl StoreIntent {
             key,
         })
     }
+}
+
+impl AttributesIntent {
+    fn to_json(&self) -> Result<Value> {
+        let (metadata, content_type) = meta_to_json(&self.meta)?;
+        Ok(json!({
+            "intent": "attributes",
+            "key": self.key.as_str(),
+            "base": version_to_json(&self.base),
+            "size": self.size,
+            "metadata": metadata,
+            "content-type": content_type,
+        }))
+    }
+
+    fn from_json(fields: &Fields<'_>) -> Result<Self> {
+        let key = fields.key()?;
+        let base = Fields(fields.get("base", Value::as_object)?).version()?;
+        Ok(Self { meta: fields.meta(&key)?, base, size: fields.number("size")?, key })
+    }
+}
+
+impl MarkerIntent {
+    fn to_json(&self) -> Result<Value> {
+        let (metadata, content_type) = meta_to_json(&self.meta)?;
+        Ok(json!({
+            "intent": "marker",
+            "key": self.key.as_str(),
+            "new": self.is_new,
+            "metadata": metadata,
+            "content-type": content_type,
+        }))
+    }
+
+    fn from_json(fields: &Fields<'_>) -> Result<Self> {
+        let key = fields.key()?;
+        if !key.is_marker() {
+            return Err(broken("its key is no directory's"));
+        }
+        Ok(Self { meta: fields.meta(&key)?, is_new: fields.get("new", Value::as_bool)?, key })
+    }
+}
+
+fn meta_to_json(meta: &FileMeta) -> Result<(Value, Value)> {
+    let NewObject { metadata, content_type } = meta.encode(usize::MAX)?;
+    Ok((json!(metadata), json!(content_type)))
+}
+
+fn version_to_json(version: &Version) -> Value {
+    json!({ "etag": version.etag.as_str(), "id": version.id.as_ref().map(VersionId::as_str) })
 }
 
 /// The fields of a record, each checked as it is taken.
@@ -199,6 +298,15 @@ impl<'a> Fields<'a> {
         self.get(name, |value| value.as_array()?.iter().map(range).collect())
     }
 
+    fn meta(&self, key: &Key) -> Result<FileMeta> {
+        let metadata = self.metadata()?;
+        let content_type = self.optional("content-type", Value::as_str)?.map(str::to_owned);
+        // Never used: whatever we encoded says everything itself.
+        let defaults = Defaults { uid: 0, gid: 0, file_mode: 0o600, dir_mode: 0o700 };
+        let parts = NewObject { metadata, content_type };
+        Ok(FileMeta::from_parts(parts, key.is_marker(), UNIX_EPOCH, &defaults))
+    }
+
     fn metadata(&self) -> Result<Metadata> {
         let entry = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
         self.get("metadata", |value| value.as_object()?.iter().map(entry).collect())
@@ -237,7 +345,7 @@ mod tests {
             key: Key::new("dir/").unwrap(),
             state: StagedState { base_size: None, base_limit: 0, dirty: RangeSet::new(), ..state },
             base: None,
-            meta: FileMeta { kind: Kind::Directory, ..meta },
+            meta: FileMeta { kind: Kind::Directory, ..meta.clone() },
             ..store.clone()
         };
         vec![
@@ -245,7 +353,19 @@ mod tests {
                 from_prefix: "a/".to_owned(),
                 to_prefix: "b/\"c/".to_owned(),
                 switched: true,
+                settled: false,
             },
+            Intent::Attributes(Box::new(AttributesIntent {
+                key: store.key.clone(),
+                base: Version { etag: ETag::new("\"e\""), id: None },
+                size: 7,
+                meta: meta.clone(),
+            })),
+            Intent::Marker(Box::new(MarkerIntent {
+                key: Key::new("dir/").unwrap(),
+                meta: FileMeta { kind: Kind::Directory, ..meta.clone() },
+                is_new: true,
+            })),
             Intent::Upload { key: Key::new("a").unwrap(), upload_id: UploadId::new("u") },
             Intent::Store(Box::new(store)),
             Intent::Store(Box::new(fresh)),
@@ -284,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_record_cannot_lead_out_of_the_staging_directory() {
-        let record = String::from_utf8(intents()[2].encode().unwrap()).unwrap();
+        let record = String::from_utf8(intents()[4].encode().unwrap()).unwrap();
         for name in ["../x", "/etc/x", ".."] {
             let turned = record.replace("\"0123\"", &format!("\"{name}\""));
             assert_eq!(Intent::decode(turned.as_bytes()).unwrap_err().kind(), FsErrorKind::Io);

@@ -32,6 +32,9 @@ const OPEN_FILES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IntentId(u64);
 
+/// What an intent is from now on; `None`: carried out.
+pub(crate) type Word = (IntentId, Option<Intent>);
+
 /// The open journal. Dropping it syncs and closes it.
 pub(crate) struct Journal {
     database: Database,
@@ -70,11 +73,35 @@ impl Journal {
         IntentId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Records an intent; once this returns, it survives a power failure.
+    /// Records intents, and forgets those without one, which were carried out: after a crash all of it holds, or nothing.
+    /// It survives the end of the process at once, a power failure after [`sync`](Self::sync).
     ///
     /// # Errors
     /// `NoSpace`, `Io`; it is not certain then that it was recorded. After an error of the disk the journal takes
     /// nothing more until it is opened again.
+    pub(crate) fn write(&self, words: &[Word]) -> Result<()> {
+        let mut batch = self.database.batch();
+        for (id, intent) in words {
+            match intent {
+                Some(intent) => batch.insert(&self.intents, id.0.to_be_bytes(), intent.encode()?),
+                None => batch.remove(&self.intents, id.0.to_be_bytes()),
+            }
+        }
+        batch.commit().map_err(|error| failed("write to", error))
+    }
+
+    /// Makes all that was written until now survive a power failure.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.database.persist(PersistMode::SyncData).map_err(|error| failed("write to", error))
+    }
+
+    /// Records an intent; once this returns, it survives a power failure.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
     pub(crate) fn record(&self, intent: &Intent) -> Result<IntentId> {
         let id = self.reserve();
         self.update(id, intent)?;

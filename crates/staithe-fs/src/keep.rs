@@ -1,71 +1,146 @@
-//! What the journal says of files that could not be stored: the next start stores them.
+//! What the journal says of files and directories: what of them the store does not have, so that a later start
+//! stores it.
 //!
 //! Invariants:
-//! 1. An intent describes bytes that were all there at one moment: before they change it is void.
-//! 2. A file has one intent at most, under the number that its inode knows.
+//! 1. An inode has one intent at most, under the number that it knows.
+//! 2. Of two who say what an inode lacks, the later one says the newer: it is said under [`Sayings`], and under the
+//!    inode's state.
+//! 3. Write-through: an intent describes bytes that were all there at one moment; before they change it is void.
+//!    Write-back: it stands while they change, as a local file system's inode does; after a crash the file has what was
+//!    closed or synced last, and of what was written since, anything. A truncation is said at once: what it cut must
+//!    not come back.
+//!
+//! Lock order: sayings, then an inode's state.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
 use crate::commit::with_causes;
+use crate::config::WriteMode;
 use crate::error::Result;
 use crate::filesystem::Filesystem;
-use crate::inode::{Inode, State};
-use crate::intent::{Intent, StoreIntent};
-use crate::journal::IntentId;
+use crate::inode::{Inode, Marker, State};
+use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
+use crate::journal::Word;
 use crate::metadata::FileMeta;
 use crate::upload::blocking;
 
+/// Puts what is said of inodes in order.
+#[derive(Debug, Default)]
+pub(crate) struct Sayings(Mutex<()>);
+
 impl Filesystem {
-    /// Makes the staged bytes of a file durable, and its storing an intent of the journal. Its path; `None` if it has
-    /// none any more, or nothing staged.
-    pub(crate) async fn keep(&self, inode: &Arc<Inode>) -> Result<Option<String>> {
-        let Ok(path) = self.inodes.path(inode.ino) else { return Ok(None) };
-        let staged = {
-            let mut state = inode.state();
-            self.stage(inode, &mut state)?;
-            state.staged.as_ref().map(|s| (s.disk_file().clone(), s.generation()))
-        };
-        let Some((disk, synced)) = staged else { return Ok(None) };
-        // Not while the state is locked: it may take long.
-        blocking(move || disk.sync()).await?;
-        let Some((id, intent)) = self.intent_of(inode, &path, synced)? else { return Ok(None) };
-        let recorded = self.renote(id, intent).await;
-        let is_void = {
-            let mut state = inode.state();
-            if recorded.is_err() && state.kept == Some(id) {
-                state.kept = None;
-            }
-            state.kept != Some(id)
-        };
-        if is_void {
-            self.forget_intent(id).await;
-        }
-        recorded.map(|()| Some(path))
+    /// Whether close(2) returns before the store has the file.
+    pub(crate) fn writes_back(&self) -> bool {
+        self.config.write_mode == WriteMode::Back
     }
 
-    /// What the journal is to say of a file, and under which number. `synced` is the generation that is durable.
-    fn intent_of(&self, inode: &Inode, path: &str, synced: u64) -> Result<Option<(IntentId, Intent)>> {
+    /// Says in the journal what the store does not have of an inode, in place of what was said before. It survives the
+    /// end of the process at once, a power failure after the journal is synced. Its path; `None` if there is
+    /// nothing to say: everything is stored, or it has no name any more. Blocks for a buffered write.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`: what was said before may stand.
+    pub(crate) fn say(&self, inode: &Inode) -> Result<Option<String>> {
+        self.say_synced(inode, None)
+    }
+
+    /// As [`say`](Self::say); if the staged bytes are not those of the generation `synced`, they are synced first.
+    fn say_synced(&self, inode: &Inode, synced: Option<u64>) -> Result<Option<String>> {
+        let _order = self.sayings.0.lock();
+        let Ok(path) = self.inodes.path(inode.ino) else { return Ok(None) };
         let mut state = inode.state();
-        if let Some(streaming) = state.streaming.take() {
-            self.abandon(streaming);
-        }
-        let changes = state.changes;
-        let write_id = Some(state.tries.id(changes));
-        let (base, meta) = (state.remote.as_ref().map(|r| r.version.clone()), state.meta.clone());
-        let Some(staged) = state.staged.as_ref() else { return Ok(None) };
-        if staged.generation() != synced {
+        if let (Some(staged), Some(synced)) = (&state.staged, synced)
+            && staged.generation() != synced
+        {
             staged.sync()?;
         }
+        let Some(intent) = self.intent_of(&mut state, &path)? else { return Ok(None) };
+        let (before, changes) = (state.kept, state.changes);
+        let id = *state.kept.get_or_insert_with(|| self.journal.reserve());
+        match self.journal.write(&[(id, Some(intent))]) {
+            Ok(()) => state.said = changes,
+            Err(error) => {
+                state.kept = before;
+                return Err(error);
+            }
+        }
+        Ok(Some(path))
+    }
+
+    /// Says it of many inodes, beside other `words`: all of it or nothing survives. To be called while no name of theirs
+    /// can go.
+    fn say_all(&self, inodes: &[Arc<Inode>], mut words: Vec<Word>) -> Result<()> {
+        let _order = self.sayings.0.lock();
+        let mut said = Vec::new();
+        for inode in inodes {
+            let Ok(path) = self.inodes.path(inode.ino) else { continue };
+            let mut state = inode.state();
+            let (Some(id), Some(intent)) = (state.kept, self.intent_of(&mut state, &path)?) else { continue };
+            words.push((id, Some(intent)));
+            said.push((inode, id));
+        }
+        self.journal.write(&words)?;
+        for (inode, id) in said {
+            // Void by now: its bytes changed, or the store has them.
+            if inode.state().kept != Some(id) {
+                self.journal.complete(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the journal is to say of an inode; `None` if the store has all of it.
+    fn intent_of(&self, state: &mut State, path: &str) -> Result<Option<Intent>> {
+        if state.meta.kind == crate::Kind::Directory {
+            let Some(key) = self.marker_key(path)?.filter(|_| state.meta_dirty) else { return Ok(None) };
+            let is_new = state.marker == Marker::Pending;
+            return Ok(Some(Intent::Marker(Box::new(MarkerIntent {
+                key,
+                meta: state.meta.clone(),
+                is_new,
+            }))));
+        }
+        let key = self.key(path)?;
+        let changes = state.changes;
+        let (Some(staged), true) = (state.staged.as_ref(), state.bytes_dirty) else {
+            let Some(remote) = state.remote.clone().filter(|_| state.meta_dirty) else { return Ok(None) };
+            let meta = state.meta.clone();
+            let (base, size) = (remote.version, remote.size);
+            return Ok(Some(Intent::Attributes(Box::new(AttributesIntent { key, base, size, meta }))));
+        };
         let intent = StoreIntent {
-            key: self.key(path)?,
+            key,
             staging_name: staged.disk_file().name(),
             state: staged.state(),
-            base,
-            meta: FileMeta { write_id, ..meta },
+            base: state.remote.as_ref().map(|r| r.version.clone()),
+            meta: FileMeta { write_id: Some(state.tries.id(changes)), ..state.meta.clone() },
         };
-        let id = *state.kept.get_or_insert_with(|| self.journal.reserve());
-        Ok(Some((id, Intent::Store(Box::new(intent)))))
+        Ok(Some(Intent::Store(Box::new(intent))))
+    }
+
+    /// Makes what is not stored of an inode durable here, with an intent of the journal. Its path; `None` if it has none
+    /// any more, or nothing that is not stored.
+    pub(crate) async fn keep(&self, inode: &Arc<Inode>) -> Result<Option<String>> {
+        let staged = {
+            let mut state = inode.state();
+            if let Some(streaming) = state.streaming.take() {
+                self.abandon(streaming);
+            }
+            state.staged.as_ref().map(|s| (s.disk_file().clone(), s.generation()))
+        };
+        let mut synced = None;
+        if let Some((disk, generation)) = staged {
+            // Not while the state is locked: it may take long.
+            blocking(move || disk.sync()).await?;
+            synced = Some(generation);
+        }
+        let said = self.say_synced(inode, synced)?;
+        let journal = self.journal.clone();
+        blocking(move || journal.sync()).await?;
+        Ok(said)
     }
 
     /// As [`keep`](Self::keep), for a file whose store is out of reach while the mount goes on.
@@ -81,16 +156,28 @@ impl Filesystem {
         }
     }
 
-    /// After a change of name or attributes: the journal is to know of it.
-    pub(crate) async fn keep_anew(&self, inode: &Arc<Inode>) {
-        let is_kept = inode.state().kept.is_some();
-        if is_kept {
-            self.keep_for_a_crash(inode).await;
+    /// After a change of names or attributes: what the journal says of these inodes it is to say as it is now, and the
+    /// other `words` with it.
+    pub(crate) fn keep_anew(&self, inodes: &[Arc<Inode>], words: Vec<Word>) {
+        let kept: Vec<_> = inodes.iter().filter(|inode| inode.state().kept.is_some()).cloned().collect();
+        if kept.is_empty() && words.is_empty() {
+            return;
+        }
+        if let Err(error) = self.say_all(&kept, words) {
+            let error = with_causes(&error);
+            tracing::error!(error, "the journal does not know of a change; a crash would undo it");
         }
     }
 
-    /// Before the bytes of a file change: else a start after a crash would store a mixture of old and new.
+    /// Before the bytes of a file change.
     pub(crate) fn unkeep(&self, state: &mut State) {
+        if !self.writes_back() {
+            self.void(state);
+        }
+    }
+
+    /// Strikes the intent of an inode out.
+    pub(crate) fn void(&self, state: &mut State) {
         if let Some(id) = state.kept.take()
             && let Err(error) = self.journal.complete(id)
         {
@@ -98,14 +185,26 @@ impl Filesystem {
         }
     }
 
-    /// The store has the file, or never will: strikes its intent out.
+    /// The store has the file, or never will: strikes its intent out. Of what has changed meanwhile, and was said, it is
+    /// said anew what it was made from.
     pub(crate) async fn strike_out(&self, inode: &Inode) {
-        let kept = {
+        let (kept, is_dirty) = {
             let state = inode.state();
-            // What is dirty by now changed after that, and may be kept by now too.
-            if state.is_dirty() { None } else { state.kept }
+            (state.kept, state.is_dirty())
         };
         let Some(id) = kept else { return };
+        if is_dirty {
+            if self.writes_back()
+                && let Err(error) = self.say(inode)
+            {
+                tracing::warn!(
+                    ino = inode.ino.0,
+                    error = with_causes(&error),
+                    "the journal says what was before"
+                );
+            }
+            return;
+        }
         self.forget_intent(id).await;
         // Only now: until then, who closes the file waits for this as well.
         let mut state = inode.state();

@@ -28,6 +28,7 @@ mod config;
 mod create;
 mod directory;
 mod disk_file;
+mod drain;
 mod error;
 mod fetch;
 mod file;
@@ -74,7 +75,7 @@ pub use api::{
     Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use cache::CacheStats;
-pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
+pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl, WriteMode};
 pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;

@@ -254,8 +254,10 @@ impl Filesystem {
         let inode = match answer {
             Answer::Absent => {
                 if let Some(gone) = child {
+                    // A directory is there as long as something below it is not stored yet.
+                    let has_ours = gone.is_dir() && self.inodes.has_local_below(gone.ino);
                     let is_ours = |state: &mut State| {
-                        state.replaced = !state.is_local();
+                        state.replaced = !state.is_local() && !has_ours;
                         state.replaced
                     };
                     if self.inodes.unlink_if(&gone, is_ours).is_none() {

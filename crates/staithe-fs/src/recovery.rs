@@ -3,52 +3,47 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use futures::StreamExt;
 use staithe_store::MultipartUpload;
 
-use crate::api::{DrainReport, Ino, Kind};
+use crate::api::{Ino, Kind};
 use crate::cache::is_map;
 use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-use crate::inode::{Inode, Link, Remote, State};
-use crate::intent::{Intent, StoreIntent};
-use crate::metadata::{FileMeta, write_id};
+use crate::inode::{Inode, Link, Marker, Remote, State};
+use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
+use crate::journal::{IntentId, Word};
+use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::state_dir::may_be_lost;
 use crate::tries::{Tries, changes_of};
 use crate::upload::blocking;
 
-/// Files stored at once by a drain.
-const DRAINS_AT_ONCE: usize = 8;
-
 impl Filesystem {
-    /// Finishes what an earlier run left in the journal: renames of directories, uploads nobody will complete,
-    /// files whose bytes stayed here. What fails stays in the journal for the next start.
+    /// Goes on with what an earlier run left in the journal: finishes renames of directories, aborts uploads nobody
+    /// will complete, and stores files whose bytes stayed here: before it returns (write-through), or later, with
+    /// them in their places at once (write-back). What fails stays in the journal for the next start.
     pub(crate) async fn recover(&self) -> Result<()> {
         let journal = self.journal.clone();
         let pending = blocking(move || journal.pending()).await?;
+        let (moves, mut rest): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|(_, intent)| matches!(intent, Intent::RenameTree { .. }));
+        for (id, intent) in moves {
+            self.finish_move(id, &intent, &mut rest).await?;
+        }
         let mut kept = HashSet::new();
-        for (id, intent) in pending {
+        for (id, intent) in rest {
             let (text, staging) = (describe(&intent), staging_name(&intent));
-            let done = if self.config.read_only {
-                Err(FsError::new(FsErrorKind::ReadOnly, "this mount is read-only"))
-            } else {
-                self.finish(intent).await
-            };
-            match done {
-                Ok(()) => {
+            match self.finish(id, intent).await {
+                Ok(Finished::Done) => {
                     tracing::info!(intent = text, "finished what an earlier run had begun");
                     self.forget_intent(id).await;
                 }
+                Ok(Finished::Resumed) => kept.extend(staging),
                 Err(error) => {
-                    tracing::warn!(
-                        intent = text,
-                        error = with_causes(&error),
-                        "cannot be finished yet; kept"
-                    );
+                    cannot_finish(&text, &error);
                     kept.extend(staging);
                 }
             }
@@ -57,76 +52,149 @@ impl Filesystem {
         blocking(move || set_aside_orphans(&staging, &aside, &kept)).await
     }
 
-    async fn finish(&self, intent: Intent) -> Result<()> {
-        match intent {
-            Intent::RenameTree { from_prefix, to_prefix, switched } => {
-                self.resume_move(&from_prefix, &to_prefix, switched).await
-            }
-            Intent::Upload { key, upload_id } => {
-                let upload = MultipartUpload { key, id: upload_id, initiated: None };
-                Ok(self.store.abort_multipart(&upload).await?)
-            }
-            Intent::Store(store) => self.store_kept(*store).await,
+    fn may_finish(&self) -> Result<()> {
+        if self.config.read_only {
+            return Err(FsError::new(FsErrorKind::ReadOnly, "this mount is read-only"));
         }
+        Ok(())
     }
 
-    /// Stores a file whose bytes stayed in the staging directory, unless that was done before.
-    async fn store_kept(&self, intent: StoreIntent) -> Result<()> {
-        let StoreIntent { key, staging_name, state, base, meta } = intent;
-        let path = key.as_str().strip_prefix(&self.config.prefix).ok_or_else(|| {
-            FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
-        })?;
-        if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
-            // It goes only when the store has the bytes, or a person.
+    /// Finishes the move of a directory. What else the journal says of keys below its old name moves with it.
+    async fn finish_move(
+        &self,
+        id: IntentId,
+        intent: &Intent,
+        rest: &mut [(IntentId, Intent)],
+    ) -> Result<()> {
+        let Intent::RenameTree { from_prefix, to_prefix, switched, settled } = intent else { return Ok(()) };
+        let text = describe(intent);
+        if let Err(error) = self.may_finish() {
+            cannot_finish(&text, &error);
             return Ok(());
         }
-        let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
-        let noted = meta.write_id.as_deref().and_then(changes_of);
-        if let (Some(noted), Some(id)) = (noted, &meta.write_id) {
-            let stored = self.head(key.clone()).await?;
-            let is_newer = stored.as_ref().is_some_and(|object| {
-                let theirs = write_id(object).filter(|theirs| Tries::resume(id).has(theirs));
-                theirs.and_then(changes_of).is_some_and(|changes| changes >= noted)
-            });
-            if is_newer {
-                return file.remove();
+        let mut words: Vec<Word> = Vec::new();
+        if !settled {
+            for (id, intent) in rest {
+                if intent.move_key(from_prefix, to_prefix)? {
+                    words.push((*id, Some(intent.clone())));
+                }
             }
         }
-        let size = state.base_size.unwrap_or(0);
-        let base = base.map(|version| Remote { key: key.clone(), version, size });
-        let inode = self.revive(path, base, meta, file);
+        match self.resume_move(from_prefix, to_prefix, *switched).await {
+            Ok(()) => {
+                tracing::info!(intent = text, "finished what an earlier run had begun");
+                words.push((id, None));
+            }
+            Err(error) => cannot_finish(&text, &error),
+        }
+        let journal = self.journal.clone();
+        blocking(move || journal.write(&words).and_then(|()| journal.sync())).await
+    }
+
+    async fn finish(&self, id: IntentId, intent: Intent) -> Result<Finished> {
+        self.may_finish()?;
+        let inode = match intent {
+            Intent::RenameTree { .. } => return Ok(Finished::Resumed),
+            Intent::Upload { key, upload_id } => {
+                let upload = MultipartUpload { key, id: upload_id, initiated: None };
+                self.store.abort_multipart(&upload).await?;
+                return Ok(Finished::Done);
+            }
+            Intent::Store(store) => match self.revive_file(*store)? {
+                Some(inode) => inode,
+                None => return Ok(Finished::Done),
+            },
+            Intent::Attributes(attributes) => self.revive_attributes(*attributes)?,
+            Intent::Marker(marker) => self.revive_directory(*marker)?,
+        };
+        {
+            let mut state = inode.state();
+            (state.kept, state.said) = (Some(id), state.changes);
+        }
+        if self.writes_back() {
+            self.persist_later(&inode);
+            return Ok(Finished::Resumed);
+        }
         let stored = self.try_commit(&inode).await;
         // Given up to another client, it is stored beside, or set aside.
-        let is_done = stored.is_ok() || inode.state().staged.is_none();
+        let is_done = stored.is_ok() || inode.state().link.is_none();
         if is_done {
             inode.drop_staged();
         }
         self.nameless_copy(&inode);
-        if is_done { Ok(()) } else { stored }
+        if is_done { Ok(Finished::Done) } else { stored.map(|()| Finished::Done) }
     }
 
-    /// The inode that a kept file was: under its path, with directories in memory only.
-    fn revive(&self, path: &str, base: Option<Remote>, meta: FileMeta, file: Staged) -> Arc<Inode> {
+    /// The path of a key that an intent speaks of.
+    fn path_of<'a>(&self, key: &'a staithe_store::Key) -> Result<&'a str> {
+        let path = key.as_str().strip_prefix(&self.config.prefix).ok_or_else(|| {
+            FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
+        })?;
+        Ok(path.strip_suffix('/').unwrap_or(path))
+    }
+
+    /// The inode that a kept file was; `None` if its staging file is gone, which goes only when the store has the bytes,
+    /// or a person took it.
+    fn revive_file(&self, intent: StoreIntent) -> Result<Option<Arc<Inode>>> {
+        let StoreIntent { key, staging_name, state, base, meta } = intent;
+        let path = self.path_of(&key)?;
+        if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
+            return Ok(None);
+        }
+        let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
+        let size = state.base_size.unwrap_or(0);
+        let mut revived = self.named(path, meta);
+        if let Some(id) = &revived.meta.write_id {
+            revived.tries = Tries::resume(id);
+            revived.changes = changes_of(id).unwrap_or(0);
+        }
+        revived.remote = base.map(|version| Remote { key, version, size });
+        revived.staged = Some(file);
+        revived.bytes_dirty = true;
+        Ok(Some(self.inodes.insert(revived)))
+    }
+
+    /// The inode of a stored object that is to have other attributes.
+    fn revive_attributes(&self, intent: AttributesIntent) -> Result<Arc<Inode>> {
+        let AttributesIntent { key, base, size, meta } = intent;
+        let mut revived = self.named(self.path_of(&key)?, meta);
+        revived.remote = Some(Remote { key: key.clone(), version: base, size });
+        revived.meta_dirty = true;
+        Ok(self.inodes.insert(revived))
+    }
+
+    /// The inode of a directory whose marker is to be stored; that of a child that was revived before, if there was one.
+    fn revive_directory(&self, intent: MarkerIntent) -> Result<Arc<Inode>> {
+        let path = self.path_of(&intent.key)?;
+        let mut revived = self.named(path, intent.meta);
+        revived.meta_dirty = true;
+        revived.marker = if intent.is_new { Marker::Pending } else { Marker::Present };
+        let Some(there) = self.inode_at(path).filter(|there| there.is_dir()) else {
+            return Ok(self.inodes.insert(revived));
+        };
+        {
+            let mut state = there.state();
+            (state.meta, state.meta_dirty, state.marker) = (revived.meta, true, revived.marker);
+        }
+        Ok(there)
+    }
+
+    /// A state under `path`; the directories above are made in memory.
+    fn named(&self, path: &str, meta: FileMeta) -> State {
         let mut parent = Ino::ROOT;
         let mut parts = path.split('/').peekable();
         while let (Some(name), true) = (parts.next(), parts.peek().is_some()) {
             let directory = self.inodes.child(parent, name).unwrap_or_else(|| {
                 let c = &self.config;
                 let meta = FileMeta::new(Kind::Directory, c.dir_mode, c.uid, c.gid, SystemTime::now());
-                self.inodes.insert(State::new(Some(Link { parent, name: Arc::from(name) }), meta))
+                let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
+                state.meta_known = false;
+                self.inodes.insert(state)
             });
             parent = directory.ino;
         }
         let name = path.rsplit('/').next().unwrap_or(path);
-        let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
-        if let Some(id) = &state.meta.write_id {
-            state.tries = Tries::resume(id);
-            state.changes = changes_of(id).unwrap_or(0);
-        }
-        state.remote = base;
-        state.staged = Some(file);
-        state.bytes_dirty = true;
-        self.inodes.insert(state)
+        State::new(Some(Link { parent, name: Arc::from(name) }), meta)
     }
 
     /// Takes a revived inode out of memory again; its file, if it is still there, stays on the disk.
@@ -136,94 +204,18 @@ impl Filesystem {
         inode.state().meta_dirty = false;
         self.inodes.let_go(inode);
     }
+}
 
-    /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
-    /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
-    pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        let until = tokio::time::Instant::now() + deadline;
-        let shared = self.inodes.shared();
-        for inode in &shared {
-            inode.take_in_untold_writes().await;
-        }
-        let dirty = self.inodes.dirty();
-        let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
-        let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
-        if tokio::time::timeout_at(until, stored).await.is_err() {
-            tracing::warn!("not everything could be stored before the deadline");
-        }
-        self.end_walks();
-        self.end_runs();
-        self.tasks.close();
-        if tokio::time::timeout_at(until, self.tasks.wait()).await.is_err() {
-            tracing::warn!("background work was still under way at the deadline");
-        }
-        if let Some(cache) = &self.cache
-            && tokio::time::timeout_at(until, cache.settle()).await.is_err()
-        {
-            tracing::info!("the disk cache lacks the last bytes that were fetched");
-        }
-        if tokio::time::timeout_at(until, self.recall.settle()).await.is_err() {
-            tracing::info!("the last attributes that were told are not kept for the next run");
-        }
-        for inode in &shared {
-            inode.end_sharing();
-        }
-        let mut report = DrainReport::default();
-        for inode in self.inodes.dirty() {
-            match self.keep(&inode).await {
-                Ok(Some(path)) => report.kept.push(path),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(
-                        ino = inode.ino.0,
-                        error = with_causes(&error),
-                        "unstored bytes could not be kept"
-                    );
-                    report.kept.push(format!("inode {}", inode.ino.0));
-                }
-            }
-        }
-        for what in self.unfinished().await {
-            if !report.kept.contains(&what) {
-                report.kept.push(what);
-            }
-        }
-        report
-    }
+/// What became of an intent.
+enum Finished {
+    /// It is carried out.
+    Done,
+    /// It stands; somebody carries it out, or nobody could.
+    Resumed,
+}
 
-    /// What the journal still has to finish, from this run or an earlier one: paths of files, or what else it is.
-    async fn unfinished(&self) -> Vec<String> {
-        let journal = self.journal.clone();
-        let pending = match blocking(move || journal.pending()).await {
-            Ok(pending) => pending,
-            Err(error) => {
-                tracing::error!(error = with_causes(&error), "the journal cannot be read");
-                return vec![String::from("the journal")];
-            }
-        };
-        let mut unfinished = Vec::new();
-        for (id, intent) in pending {
-            if self.is_moot(&intent) {
-                self.forget_intent(id).await;
-                continue;
-            }
-            unfinished.push(match &intent {
-                Intent::Store(store) => {
-                    let key = store.key.as_str();
-                    key.strip_prefix(&self.config.prefix).unwrap_or(key).to_owned()
-                }
-                other => describe(other),
-            });
-        }
-        unfinished
-    }
-
-    /// Whether an intent is about a staging file that is gone, which goes only when the store has the bytes, or
-    /// nobody wants them, or a person took it.
-    fn is_moot(&self, intent: &Intent) -> bool {
-        let Intent::Store(store) = intent else { return false };
-        !self.state_dir.staging().join(&store.staging_name).try_exists().unwrap_or(true)
-    }
+fn cannot_finish(intent: &str, error: &FsError) {
+    tracing::warn!(intent, error = with_causes(error), "cannot be finished yet; kept");
 }
 
 /// Moves the staging files that no intent speaks of to `lost+found`: bytes of files that were being written.
@@ -266,12 +258,14 @@ fn staging_name(intent: &Intent) -> Option<String> {
     }
 }
 
-fn describe(intent: &Intent) -> String {
+pub(crate) fn describe(intent: &Intent) -> String {
     match intent {
         Intent::RenameTree { from_prefix, to_prefix, .. } => {
             format!("rename {from_prefix:?} to {to_prefix:?}")
         }
         Intent::Upload { key, .. } => format!("abort an upload of {key}"),
         Intent::Store(store) => format!("store {}", store.key),
+        Intent::Attributes(attributes) => format!("change the attributes of {}", attributes.key),
+        Intent::Marker(marker) => format!("make the directory {}", marker.key),
     }
 }

@@ -85,7 +85,7 @@ impl Filesystem {
         let mut state = inode.state();
         state.meta.ctime = SystemTime::now();
         let streaming = state.streaming.take();
-        self.unkeep(&mut state);
+        self.void(&mut state);
         drop(state);
         if let Some(streaming) = streaming {
             self.abandon(streaming);

@@ -135,11 +135,13 @@ impl Filesystem {
             source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
         }
         self.restart_streaming(source);
+        self.relink(source, from, to, begun);
+        // What is replaced goes when the journal knows what replaces it.
+        let gone = target.and_then(|target| target.state().kept.take()).map(|id| (id, None));
+        self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
         if let Some(target) = target {
             self.nameless(target);
         }
-        self.relink(source, from, to, begun);
-        self.keep_anew(source).await;
         Ok(())
     }
 
@@ -243,10 +245,7 @@ impl Filesystem {
         for moved in std::iter::once(source).chain(target) {
             self.forget_listings(moved.ino);
         }
-        moved?;
-        for inode in self.inodes.dirty() {
-            self.keep_anew(&inode).await;
-        }
+        self.settle_move(moved?);
         Ok(())
     }
 

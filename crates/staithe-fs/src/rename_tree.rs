@@ -8,6 +8,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::Remote;
 use crate::intent::Intent;
+use crate::journal::IntentId;
 use crate::metadata::FileMeta;
 
 /// Copies on their way at once.
@@ -35,32 +36,42 @@ struct NotDeleted {
     partly: bool,
 }
 
+/// A move whose objects are where they are to be.
+#[must_use]
+pub(crate) struct TreeMove {
+    id: IntentId,
+    /// What the next start has to do.
+    remains: Option<Intent>,
+}
+
 impl Filesystem {
     /// Moves every object below the directory at `from` below `to`, and the marker. When this returns, nothing
     /// is left below `from`; when it fails, nothing is below `to` but a marker that was there (`to_exists`).
     ///
     /// A store that stops answering after the first deletes does not turn back: what is left below `from` is
     /// deleted by the next start.
+    ///
+    /// The intent of it stands until the caller has [settled](Self::settle_move) the names.
     pub(crate) async fn move_tree(
         &self,
         from: &str,
         to: &str,
         meta: &FileMeta,
         to_exists: bool,
-    ) -> Result<()> {
+    ) -> Result<TreeMove> {
         let (from_prefix, to_prefix) = (self.prefix_below(from), self.prefix_below(to));
-        let intent = |switched| {
+        let intent = |switched, settled| {
             let (from_prefix, to_prefix) = (from_prefix.clone(), to_prefix.clone());
-            Intent::RenameTree { from_prefix, to_prefix, switched }
+            Intent::RenameTree { from_prefix, to_prefix, switched, settled }
         };
-        let id = self.note(intent(false)).await?;
+        let id = self.note(intent(false, false)).await?;
         let mut progress = Progress::default();
         let mut there = self.copy_tree(&from_prefix, &to_prefix, &mut progress).await;
         if there.is_ok() {
             there = self.put_marker(to, meta, PutCondition::Always).await;
         }
         if there.is_ok() {
-            there = self.renote(id, intent(true)).await;
+            there = self.renote(id, intent(true, false)).await;
         }
         let mut gone = Ok(());
         if there.is_ok() {
@@ -70,8 +81,7 @@ impl Filesystem {
         }
         let error = match (there, gone) {
             (Ok(()), Ok(())) => {
-                self.forget_intent(id).await;
-                return Ok(());
+                return Ok(TreeMove { id, remains: None });
             }
             (Ok(()), Err(NotDeleted { error, partly: true })) => {
                 tracing::error!(
@@ -80,7 +90,7 @@ impl Filesystem {
                     error = with_causes(&error),
                     "renamed; old objects were left behind"
                 );
-                return Ok(());
+                return Ok(TreeMove { id, remains: Some(intent(true, true)) });
             }
             (Ok(()), Err(NotDeleted { error, partly: false })) => {
                 self.rebase(&progress.moved, |m| (&m.to, &m.from));
@@ -94,6 +104,14 @@ impl Filesystem {
         self.undo(&progress.tried).await;
         self.forget_intent(id).await;
         Err(error)
+    }
+
+    /// After the names of a moved tree are what they are to be: the journal says of all that is not stored below where it
+    /// is now, and that the move is done, or what remains of it; all of that at once, so that no crash brings an old name
+    /// back.
+    pub(crate) fn settle_move(&self, moved: TreeMove) {
+        let TreeMove { id, remains } = moved;
+        self.keep_anew(&self.inodes.dirty(), vec![(id, remains)]);
     }
 
     /// Finishes a move that a crash interrupted. What somebody wrote since, under either name, stays: an object

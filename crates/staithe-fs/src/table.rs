@@ -88,6 +88,22 @@ impl InodeTable {
         names.iter().filter_map(|(n, i)| Some((n.clone(), maps.by_ino.get(i)?.clone()))).collect()
     }
 
+    /// Whether anything in memory below a directory is not stored. O(inodes below).
+    pub(crate) fn has_local_below(&self, dir: Ino) -> bool {
+        let mut below = vec![dir];
+        while let Some(dir) = below.pop() {
+            for (_, child) in self.children(dir) {
+                if child.state().is_local() {
+                    return true;
+                }
+                if child.is_dir() {
+                    below.push(child.ino);
+                }
+            }
+        }
+        false
+    }
+
     /// Makes an inode of `state` and, if it is linked, gives it its name; who had that name before loses it.
     pub(crate) fn insert(&self, state: State) -> Arc<Inode> {
         let maps = self.maps.write();

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
 use crate::metadata::{FileMeta, write_id};
+use crate::staging::Staged;
 
 /// What is remembered of the tries since the last success.
 #[derive(Debug, Default)]
@@ -70,6 +71,14 @@ impl Filesystem {
         let object = self.head(key.clone()).await?;
         let mut state = inode.state();
         match object.filter(|o| state.tries.made(o)) {
+            Some(stored) if !inode.is_open() && state.is_all_in(&stored) => {
+                state.meta = FileMeta::decode(&stored, &self.defaults());
+                let staged = state.settle_on(stored);
+                drop(state);
+                if let Some(Err(error)) = staged.map(|staged| staged.remove()) {
+                    tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
+                }
+            }
             Some(earlier) => state.build_on(earlier),
             None => state.tries.unsure = false,
         }
@@ -121,6 +130,20 @@ impl Filesystem {
 }
 
 impl State {
+    /// Whether an object that a try of this made has all of its changes.
+    fn is_all_in(&self, stored: &ObjectMeta) -> bool {
+        write_id(stored).and_then(changes_of).is_some_and(|theirs| theirs >= self.changes)
+    }
+
+    /// An earlier try, maybe of an earlier process, had stored all of it. The staging file, which is of no more use.
+    fn settle_on(&mut self, stored: ObjectMeta) -> Option<Staged> {
+        self.build_on(stored);
+        self.tries.settle();
+        self.content += 1;
+        (self.bytes_dirty, self.meta_dirty) = (false, false);
+        self.staged.take()
+    }
+
     /// An earlier try of ours is what the store has. What is clean in the staging file is the same in it.
     fn build_on(&mut self, earlier: ObjectMeta) {
         self.tries.unsure = false;

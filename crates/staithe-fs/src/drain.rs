@@ -1,0 +1,111 @@
+//! The end of a mount: what is dirty goes to the store, or stays here for the next start.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use crate::api::DrainReport;
+use crate::commit::with_causes;
+use crate::filesystem::Filesystem;
+use crate::intent::Intent;
+use crate::recovery::describe;
+use crate::upload::blocking;
+
+/// Files stored at once by a drain.
+const DRAINS_AT_ONCE: usize = 8;
+
+impl Filesystem {
+    /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
+    /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let until = tokio::time::Instant::now() + deadline;
+        let shared = self.inodes.shared();
+        for inode in &shared {
+            inode.take_in_untold_writes().await;
+        }
+        let dirty = self.inodes.dirty();
+        let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
+        let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
+        if tokio::time::timeout_at(until, stored).await.is_err() {
+            tracing::warn!("not everything could be stored before the deadline");
+        }
+        self.end_walks();
+        self.end_runs();
+        self.tasks.close();
+        if tokio::time::timeout_at(until, self.tasks.wait()).await.is_err() {
+            tracing::warn!("background work was still under way at the deadline");
+        }
+        if let Some(cache) = &self.cache
+            && tokio::time::timeout_at(until, cache.settle()).await.is_err()
+        {
+            tracing::info!("the disk cache lacks the last bytes that were fetched");
+        }
+        if tokio::time::timeout_at(until, self.recall.settle()).await.is_err() {
+            tracing::info!("the last attributes that were told are not kept for the next run");
+        }
+        for inode in &shared {
+            inode.end_sharing();
+        }
+        let mut report = DrainReport::default();
+        for inode in self.inodes.dirty() {
+            match self.keep(&inode).await {
+                Ok(Some(path)) => report.kept.push(path),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(
+                        ino = inode.ino.0,
+                        error = with_causes(&error),
+                        "unstored bytes could not be kept"
+                    );
+                    report.kept.push(format!("inode {}", inode.ino.0));
+                }
+            }
+        }
+        for what in self.unfinished().await {
+            if !report.kept.contains(&what) {
+                report.kept.push(what);
+            }
+        }
+        report
+    }
+
+    /// What the journal still has to finish, from this run or an earlier one: paths of files, or what else it is.
+    async fn unfinished(&self) -> Vec<String> {
+        let journal = self.journal.clone();
+        let pending = match blocking(move || journal.pending()).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::error!(error = with_causes(&error), "the journal cannot be read");
+                return vec![String::from("the journal")];
+            }
+        };
+        let mut unfinished = Vec::new();
+        for (id, intent) in pending {
+            if self.is_moot(&intent) {
+                self.forget_intent(id).await;
+                continue;
+            }
+            let key = match &intent {
+                Intent::Store(store) => Some(&store.key),
+                Intent::Attributes(attributes) => Some(&attributes.key),
+                Intent::Marker(marker) => Some(&marker.key),
+                Intent::RenameTree { .. } | Intent::Upload { .. } => None,
+            };
+            unfinished.push(match key.map(staithe_store::Key::as_str) {
+                Some(key) => {
+                    let path = key.strip_prefix(&self.config.prefix).unwrap_or(key);
+                    path.strip_suffix('/').unwrap_or(path).to_owned()
+                }
+                None => describe(&intent),
+            });
+        }
+        unfinished
+    }
+
+    /// Whether an intent is about a staging file that is gone, which goes only when the store has the bytes, or
+    /// nobody wants them, or a person took it.
+    fn is_moot(&self, intent: &Intent) -> bool {
+        let Intent::Store(store) = intent else { return false };
+        !self.state_dir.staging().join(&store.staging_name).try_exists().unwrap_or(true)
+    }
+}
