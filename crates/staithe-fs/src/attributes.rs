@@ -123,7 +123,11 @@ impl Filesystem {
             (!is_deferred).then_some(before)
         };
         let Some(before) = before else {
-            let is_being_written = inode.state().kept.is_none() && inode.writers.load(Ordering::Acquire) > 0;
+            // Its next close says all of it.
+            let is_being_written = inode.writers.load(Ordering::Acquire) > 0 && {
+                let state = inode.state();
+                state.bytes_dirty && state.kept.is_none()
+            };
             if self.writes_back() && !is_being_written {
                 return self.persist(inode).await;
             }

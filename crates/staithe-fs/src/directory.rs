@@ -67,6 +67,8 @@ pub(crate) struct Stream {
     shown: Shown,
     listed: Final,
     progress: Progress,
+    /// What was not stored when the listing began.
+    unstored: Vec<(Arc<str>, Arc<Inode>)>,
     /// Inodes shown with attributes by the last answer; those that the kernel did not take are let go.
     offered: Vec<Arc<Inode>>,
 }
@@ -187,6 +189,9 @@ impl Filesystem {
             self.list_again(dir, stream).await?;
             return Ok(true);
         }
+        if matches!(stream.progress, Progress::Start) {
+            stream.unstored = self.unstored_in(dir);
+        }
         let Some(page) = self.next_page(dir, &mut stream.progress).await? else { return Ok(false) };
         stream.shown.extend(stream.listed.page(page));
         if matches!(stream.progress, Progress::Done) {
@@ -199,6 +204,7 @@ impl Filesystem {
     async fn list_again(&self, dir: &Inode, stream: &mut Stream) -> Result<()> {
         let (mut listed, mut entries) = (Final::default(), Vec::new());
         stream.progress = Progress::Start;
+        stream.unstored = self.unstored_in(dir);
         while let Some(page) = self.next_page(dir, &mut stream.progress).await? {
             entries.extend(listed.page(page));
         }
@@ -300,11 +306,26 @@ impl Filesystem {
         Ok(self.store.list(page_request(prefix, token)).await?)
     }
 
-    /// Adds what is not stored yet.
+    /// What the store does not have yet of a directory.
+    fn unstored_in(&self, dir: &Inode) -> Vec<(Arc<str>, Arc<Inode>)> {
+        let mut children = self.inodes.children(dir.ino);
+        children.retain(|(_, inode)| inode.state().is_local());
+        children
+    }
+
+    /// Adds what is not stored yet, and what was not when the listing began: it may have been stored too late for that.
     fn add_local(&self, dir: &Inode, stream: &mut Stream) {
-        let local: Vec<_> =
-            self.inodes.children(dir.ino).into_iter().filter(|(_, inode)| inode.state().is_local()).collect();
+        let is_there = |(name, inode): &(Arc<str>, Arc<Inode>)| {
+            let state = inode.state();
+            state.link.as_ref().is_some_and(|link| link.parent == dir.ino && link.name == *name)
+        };
+        let before = std::mem::take(&mut stream.unstored).into_iter().filter(is_there);
+        let mut local: Vec<_> = before.collect();
+        local.extend(self.unstored_in(dir));
         let entry = |(name, inode): (Arc<str>, Arc<Inode>)| {
+            if inode.is_dir() {
+                return (name, Dent::Directory { marker: None });
+            }
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
             (name, Dent::File { size, etag, modified: SystemTime::now(), told: false, kind })

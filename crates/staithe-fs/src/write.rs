@@ -81,7 +81,10 @@ impl Filesystem {
         }
         state.meta_dirty |= state.link.is_some();
         self.changed(inode, &mut state, size.min(before)..size.max(before));
-        Ok(())
+        let is_kept = state.kept.is_some();
+        drop(state);
+        // What was cut must not come back by what the journal says.
+        if is_kept { self.say(inode).map(drop) } else { Ok(()) }
     }
 
     fn writer(&self, handle: HandleId) -> Result<Arc<FileHandle>> {

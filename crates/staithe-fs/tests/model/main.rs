@@ -12,15 +12,16 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use staithe_fs::{
     CacheConfig, Filesystem, FsConfig, FsErrorKind as K, HandleId, Ino, Kind, LocalFile, Lookup, OpenMode,
-    RenameMode, SetAttr, Ttl,
+    RenameMode, SetAttr, Ttl, WriteMode,
 };
-use staithe_store::{DeleteRequest, MemoryOptions, ObjectStore};
-use tree::{Model, Open};
+use staithe_store::{DeleteRequest, MemoryOptions, MemoryStore, ObjectStore};
+use tree::{Model, Node, Open};
 use world::{READ, ROOT, WRITE, World, k};
 
 const NAMES: [&str; 3] = ["a", "b", "d"];
@@ -48,6 +49,10 @@ enum Step {
     Forget(Path),
     RemotePut(Path, usize, u8),
     RemoteDelete(Path),
+    /// All that is written goes to the store.
+    Drain,
+    /// The process ends at once, and another one goes on.
+    Crash,
 }
 
 fn text(path: &Path) -> String {
@@ -99,6 +104,27 @@ impl Run {
             Step::Forget(p) => self.forget(&text(p)).await,
             Step::RemotePut(p, len, byte) => self.remote_put(&text(p), *len, *byte).await,
             Step::RemoteDelete(p) => self.remote_delete(&text(p)).await,
+            Step::Drain => drop(self.w.fs.drain(Duration::from_secs(5)).await),
+            Step::Crash => {}
+        }
+    }
+
+    /// After a crash: what was not closed or synced since it was changed may be anything that there is.
+    async fn adopt_loose(&mut self) {
+        self.m.open.clear();
+        let all: Vec<String> = self.m.tree.keys().cloned().collect();
+        for path in all {
+            let id = self.m.tree[&path];
+            if !self.m.nodes[id].dirty {
+                continue;
+            }
+            let Some(ino) = self.ino(&path).await else {
+                self.m.tree.remove(&path);
+                continue;
+            };
+            let attr = self.w.fs.getattr(ino, None).await.unwrap().attr;
+            let bytes = self.w.cat(&path).await.unwrap();
+            self.m.nodes[id] = Node { bytes: Some(bytes), mode: attr.mode, dirty: false, lost: false };
         }
     }
 
@@ -294,7 +320,7 @@ impl Run {
         self.m.nodes[id].lost = true;
     }
 
-    async fn check(&mut self) {
+    async fn check(&mut self, is_stored: bool) {
         self.check_tree(&self.w.fs).await;
         for open in &self.m.open {
             let node = &self.m.nodes[open.node];
@@ -311,6 +337,9 @@ impl Run {
                 Err(error) => assert!(node.lost && error.kind() == K::Stale, "{error:?}"),
             }
         }
+        if !is_stored {
+            return;
+        }
         for (path, id) in &self.m.tree {
             let node = &self.m.nodes[*id];
             let Some(bytes) = node.bytes.as_ref().filter(|_| !node.dirty) else { continue };
@@ -320,6 +349,22 @@ impl Run {
             assert!(mode.is_none_or(|m| m == wanted), "mode of {path} in the bucket");
         }
         assert!(self.w.bucket.object_count() <= self.m.tree.len(), "more objects than names");
+    }
+
+    /// Closes everything and stores it; another filesystem sees the same then.
+    async fn end(&mut self, state: &std::path::Path) {
+        while !self.m.open.is_empty() {
+            self.store(0, true).await;
+        }
+        self.m.nodes.iter_mut().for_each(|n| n.dirty = false);
+        let report = self.w.fs.drain(Duration::from_secs(5)).await;
+        assert!(report.kept.is_empty(), "{report:?}");
+        self.check(true).await;
+        let other = tempfile::tempdir().unwrap();
+        let (_, _, fresh) = world::open(&self.w.bucket, FsConfig::new(other.path())).await.unwrap();
+        self.check_tree(&fresh).await;
+        let left = std::fs::read_dir(state.join("staging")).unwrap().count();
+        assert_eq!(left, 0, "staging files are left");
     }
 
     /// Every directory, by its listing and by lookups of every name.
@@ -387,6 +432,43 @@ fn write_as_a_kernel(local: &LocalFile, at: u64, bytes: &[u8]) -> u32 {
     bytes.len() as u32
 }
 
+/// Any sequence of write-back, in which processes end in between: one runtime for each.
+fn run_back(steps: &[Step], versioned: bool, delay: Duration) {
+    let bucket = Arc::new(MemoryStore::new(MemoryOptions { versioned, ..MemoryOptions::default() }));
+    let state = tempfile::tempdir().unwrap();
+    let mut model = Model::default();
+    let lives: Vec<_> = steps.split(|step| matches!(step, Step::Crash)).collect();
+    for (life, steps) in lives.iter().enumerate() {
+        let is_last = life + 1 == lives.len();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let m = std::mem::take(&mut model);
+        model = runtime.block_on(async {
+            let mut config = FsConfig::new(state.path());
+            (config.write_mode, config.write_back_delay) = (WriteMode::Back, delay);
+            let (log, faults, fs) = world::open(&bucket, config).await.unwrap();
+            let w = World { bucket: bucket.clone(), log, faults, fs, state: tempfile::tempdir().unwrap() };
+            let mut run = Run { w, m, sees_remote: false, lent: Cell::new(0) };
+            run.adopt_loose().await;
+            run.check(false).await;
+            for (i, step) in steps.iter().enumerate() {
+                eprintln!("{life}.{i}: {step:?}");
+                let both = async {
+                    run.step(step).await;
+                    run.check(false).await;
+                };
+                tokio::time::timeout(Duration::from_secs(10), both).await.expect("nothing waits for long");
+            }
+            if is_last {
+                run.end(state.path()).await;
+            }
+            run.m
+        });
+        // Tasks end wherever they are.
+        runtime.shutdown_timeout(Duration::from_secs(10));
+    }
+}
+
 /// How often a handle read a local file in place of the filesystem's.
 async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&std::path::Path>) -> u64 {
     let options = MemoryOptions { versioned, ..MemoryOptions::default() };
@@ -403,21 +485,12 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&
         eprintln!("{i}: {step:?}");
         let both = async {
             run.step(step).await;
-            run.check().await;
+            run.check(true).await;
         };
         tokio::time::timeout(Duration::from_secs(10), both).await.expect("nothing waits for long");
     }
-    while !run.m.open.is_empty() {
-        run.store(0, true).await;
-    }
-    run.m.nodes.iter_mut().for_each(|n| n.dirty = false);
-    assert!(run.w.fs.drain(Duration::from_secs(5)).await.kept.is_empty());
-    run.check().await;
-    let other = tempfile::tempdir().unwrap();
-    let (_, _, fresh) = world::open(&run.w.bucket, FsConfig::new(other.path())).await.unwrap();
-    run.check_tree(&fresh).await;
-    let left = std::fs::read_dir(run.w.state.path().join("staging")).unwrap().count();
-    assert_eq!(left, 0, "staging files are left");
+    let state = run.w.state.path().to_owned();
+    run.end(&state).await;
     run.lent.get()
 }
 
@@ -478,6 +551,19 @@ proptest! {
         let cache = tempfile::tempdir().unwrap();
         runtime.block_on(run(&steps, versioned, sees_remote, Some(cache.path())));
     }
+
+    #[test]
+    fn so_does_one_of_write_back_whose_process_ends_at_any_time(
+        steps in prop::collection::vec(back_step(), 1..120),
+        versioned: bool,
+        delay in prop_oneof![Just(0), Just(5), Just(10_000)],
+    ) {
+        run_back(&steps, versioned, Duration::from_millis(delay));
+    }
+}
+
+fn back_step() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => step(), 1 => Just(Step::Drain), 1 => Just(Step::Crash)]
 }
 
 /// The model says nothing of when a file is lent: so that it is at all, is tested here.
