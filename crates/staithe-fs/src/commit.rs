@@ -256,6 +256,7 @@ impl Filesystem {
                 (job, bytes.unwrap_or_default())
             };
             let condition = self.condition_for(job.base.as_ref());
+            let _landing = inode.landing.lock().await;
             let answer = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
             let Some(written) = self.accept(inode, &key, &job.meta, answer).await? else {
                 return Ok(Outcome::Moved);

@@ -89,6 +89,9 @@ pub struct FsConfig {
     pub write_mode: WriteMode,
     /// Write-back: how long a change waits for the next one before it is stored. Default: 500 ms.
     pub write_back_delay: Duration,
+    /// The most that staging files may hold, in bytes; writers wait then, and are refused after
+    /// [`op_deadline`](Self::op_deadline). Default: as much as the disk has.
+    pub staging_size: Option<u64>,
     /// What happens to a lost race. Default: keep both.
     pub on_conflict: OnConflict,
     /// For how long names and attributes are believed. Default: 1 s.
@@ -121,6 +124,7 @@ impl FsConfig {
             keep_attributes: true,
             write_mode: WriteMode::Through,
             write_back_delay: Duration::from_millis(500),
+            staging_size: None,
             on_conflict: OnConflict::KeepBoth,
             metadata_ttl: Ttl::For(Duration::from_secs(1)),
             negative_ttl: Ttl::For(Duration::from_secs(1)),

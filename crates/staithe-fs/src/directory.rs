@@ -154,11 +154,11 @@ impl Filesystem {
     ) -> Option<DirItem> {
         let moment = self.refreshes.moment();
         let now = Instant::now();
+        // Asked first: what is stored in between is remembered before it ceases to be local.
+        let is_local = self.inodes.child(dir.ino, name).is_some_and(|c| c.state().is_local());
         let (dent, ttl, seen) = match self.names.lookup(dir.ino.0, name, now) {
-            Cached::Negative(_) | Cached::AbsentByListing(_) => {
-                self.inodes.child(dir.ino, name).filter(|c| c.state().is_local())?;
-                (dent.clone(), self.ttl(), now)
-            }
+            Cached::Negative(_) | Cached::AbsentByListing(_) if !is_local => return None,
+            Cached::Negative(_) | Cached::AbsentByListing(_) => (dent.clone(), self.ttl(), now),
             Cached::Hit(newer, left) => (newer, time_left(left), self.seen(left)),
             // As old as it may be: nobody knows when its page came.
             _ => (dent.clone(), Duration::ZERO, self.seen(staithe_dentry::Ttl::None)),

@@ -49,19 +49,28 @@ pub(crate) enum Content {
 }
 
 impl Filesystem {
-    /// Reads `len` bytes (not beyond the end) of the stored object, through the handle's queue.
-    pub(crate) async fn read_stored(&self, handle: &FileHandle, offset: u64, len: u64) -> Result<ReadData> {
+    /// Reads `len` bytes (not beyond the end) of the stored object, through the handle's queue. `None`: the file was
+    /// stored anew meanwhile, and its bytes are elsewhere.
+    pub(crate) async fn read_stored(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<ReadData>> {
         loop {
             let (queue, version) = self.queue_of(handle)?;
             let spawn = |fetch| self.spawn_fetch(&handle.inode, fetch);
             let error = match queue.read_with(offset, len, spawn).await {
                 Ok(slices) => {
                     handle.inode.state().was_read = true;
-                    return Ok(ReadData(slices.iter().cloned().collect()));
+                    return Ok(Some(ReadData(slices.iter().cloned().collect())));
                 }
                 Err(error) => error,
             };
             let is_replaced = handle.queue.lock().as_ref().is_some_and(|q| !Arc::ptr_eq(q, &queue));
+            if Content::Ours(handle.inode.state().content) != queue.version() {
+                return Ok(None);
+            }
             if matches!(error, ReadError::Ended) && is_replaced {
                 continue;
             }

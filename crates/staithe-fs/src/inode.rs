@@ -116,6 +116,9 @@ pub(crate) struct Inode {
     state: Mutex<State>,
     /// Serialises commits and attribute changes of this inode.
     pub(crate) commit: tokio::sync::Mutex<()>,
+    /// Held while a request of ours may replace or move the object, until `remote` says what it is then. Who finds
+    /// another object meanwhile waits for this before they believe that it is another client's.
+    pub(crate) landing: tokio::sync::Mutex<()>,
     /// References that the kernel holds.
     pub(crate) lookups: AtomicU64,
     /// Open handles.
@@ -229,6 +232,7 @@ impl Inode {
             kind: state.meta.kind,
             state: Mutex::new(state),
             commit: tokio::sync::Mutex::new(()),
+            landing: tokio::sync::Mutex::new(()),
             lookups: AtomicU64::new(0),
             opens: AtomicU64::new(0),
             writers: AtomicU64::new(0),

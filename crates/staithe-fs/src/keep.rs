@@ -52,6 +52,10 @@ impl Filesystem {
         let _order = self.sayings.0.lock();
         let Ok(path) = self.inodes.path(inode.ino) else { return Ok(None) };
         let mut state = inode.state();
+        if state.link.is_none() {
+            // Unlinked since the path was asked for: nobody would strike this out.
+            return Ok(None);
+        }
         if let (Some(staged), Some(synced)) = (&state.staged, synced)
             && staged.generation() != synced
         {

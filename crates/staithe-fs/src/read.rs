@@ -79,7 +79,9 @@ impl Filesystem {
             } else if let Some(bytes) = self.read_cached(&open.inode, offset..end).await {
                 return Ok(ReadData::from(bytes));
             } else {
-                return self.read_stored(&open, offset, end - offset).await;
+                if let Some(data) = self.read_stored(&open, offset, end - offset).await? {
+                    return Ok(data);
+                }
             }
         }
     }
@@ -195,6 +197,7 @@ impl Filesystem {
         let store_error =
             std::error::Error::source(&error).and_then(|s| s.downcast_ref::<staithe_store::StoreError>());
         if matches!(error.kind(), FsErrorKind::Stale | FsErrorKind::NotFound) {
+            drop(inode.landing.lock().await);
             if inode.state().remote.as_ref() != Some(tried) {
                 // Renamed or stored anew meanwhile: the same content has another place.
                 return Ok(());

@@ -161,6 +161,7 @@ impl Filesystem {
         from: End<'_>,
         from_path: &str,
     ) -> Result<()> {
+        let _landing = source.landing.lock().await;
         let version = match self.copy_object(remote, to, None).await {
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
                 self.supersede(source, &remote.version);

@@ -8,6 +8,8 @@ use crate::filesystem::Filesystem;
 pub struct FsStatus {
     /// Whether every change is refused.
     pub read_only: bool,
+    /// Whether close(2) returns before the store has the file.
+    pub writes_back: bool,
     /// Open files: descriptors shared by dup(2) or fork(2) count once.
     pub open_files: u64,
     /// Inodes in memory: what the kernel knows, is open, or is not stored yet, and the directories above.
@@ -45,6 +47,7 @@ impl Filesystem {
     pub fn status(&self) -> FsStatus {
         FsStatus {
             read_only: self.config.read_only,
+            writes_back: self.writes_back(),
             open_files: self.files.len() as u64,
             inodes: self.inodes.len() as u64,
             dirty_files: self.inodes.dirty().len() as u64,

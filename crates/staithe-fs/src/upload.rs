@@ -147,6 +147,7 @@ impl Filesystem {
         let condition = self.condition_for(job.base.as_ref());
         let key = &known.upload.key;
         inode.state().tries.unsure = true;
+        let _landing = inode.landing.lock().await;
         let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
         match self.accept(inode, key, &job.meta, answer).await {
             Ok(Some(written)) => {

@@ -440,9 +440,10 @@ impl fuser::Filesystem for Adapter {
         self.dispatcher.now(&Subject::inode("releasedir", ino.0), reply, work, send::empty);
     }
 
-    /// Changes of names are in the store when they are answered.
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _data_only: bool, reply: ReplyEmpty) {
+        let fs = Arc::clone(&self.fs);
+        let future = async move { fs.fsync_dir().await };
+        self.later(Subject::inode("fsyncdir", ino.0), reply, future, send::empty);
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -89,9 +89,13 @@ pub(crate) struct MountOptions {
     pub(crate) cache: CacheOptions,
     #[command(flatten)]
     pub(crate) limits: LimitOptions,
-    /// Where a close returns: when the store has the file
+    /// When a close returns
     #[arg(long, value_name = "MODE", default_value = "through")]
     pub(crate) write_mode: WriteMode,
+    /// The most bytes that files may have here which the store does not have; writers then wait [default: what the
+    /// disk has]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) staging_size: Option<String>,
     /// What becomes of a commit that lost a race with another client
     #[arg(long, value_name = "HOW", default_value = "keep-both")]
     pub(crate) on_conflict: Conflict,
@@ -265,8 +269,9 @@ pub(crate) enum AttributesFrom {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WriteMode {
+    /// When the store has the file
     Through,
-    #[value(hide = true)]
+    /// When the journal in the state directory has it, which is stored soon after
     Back,
 }
 

@@ -26,6 +26,9 @@ const CACHE_SIZE: u64 = 10 << 30;
 /// Below this, little of use fits beside the cache's own directories, which take 1 MiB in time.
 const LEAST_CACHE: u64 = 4 << 20;
 
+/// Below this, writers would wait for one another all the time.
+const LEAST_STAGING: u64 = 16 << 20;
+
 /// All that a mount needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -51,11 +54,6 @@ impl Settings {
         if let Some(option) = options.not_yet.first() {
             return Err(Failure::usage(format!("{option} is not available in this version")));
         }
-        if options.write_mode == WriteMode::Back {
-            return Err(Failure::usage(
-                "--write-mode back is not available in this version; leave it at `through`",
-            ));
-        }
         let source = Source::parse(&options.source).map_err(Failure::usage)?;
         check_store(&source, &options.store)?;
         let mountpoint = places::full_path(&options.mountpoint);
@@ -75,6 +73,11 @@ impl Settings {
         Ok(Self {
             fs: FsConfig {
                 cache,
+                write_mode: match options.write_mode {
+                    WriteMode::Through => staithe_fs::WriteMode::Through,
+                    WriteMode::Back => staithe_fs::WriteMode::Back,
+                },
+                staging_size: options.staging_size.as_deref().map(staging_size).transpose()?,
                 keep_attributes: !matches!(source, Source::Memory),
                 ..filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?
             },
@@ -89,6 +92,14 @@ impl Settings {
             detached: options.detached,
         })
     }
+}
+
+fn staging_size(text: &str) -> Result<u64, Failure> {
+    let bytes = size("--staging-size", text)?;
+    if bytes < LEAST_STAGING {
+        return Err(Failure::usage("--staging-size must be at least 16MiB"));
+    }
+    Ok(bytes)
 }
 
 /// Refuses store options that the source has no use for, and an endpoint that is none.

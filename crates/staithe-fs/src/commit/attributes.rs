@@ -12,6 +12,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker, Remote};
 use crate::locks::Scope;
 use crate::metadata::FileMeta;
+use crate::refresh::Moment;
 
 impl Filesystem {
     /// After a successful commit: attributes that the upload could not carry yet.
@@ -50,15 +51,19 @@ impl Filesystem {
             }
             stored => stored?,
         }
-        {
-            let mut state = inode.state();
-            state.marker = Marker::Present;
-            if state.changes == changes {
-                state.meta_dirty = false;
-            }
-        }
-        self.confirm(inode, begun);
+        inode.state().marker = Marker::Present;
+        self.confirm_attributes(inode, begun, changes);
         Ok(())
+    }
+
+    /// The store has the attributes as they were at `changes`.
+    fn confirm_attributes(&self, inode: &Inode, begun: Moment, changes: u64) {
+        // First what the name means, while the inode still answers for it.
+        self.confirm(inode, begun);
+        let mut state = inode.state();
+        if state.changes == changes {
+            state.meta_dirty = false;
+        }
     }
 
     /// Stores the attributes of a stored object: a copy onto itself; of a directory: its marker.
@@ -78,6 +83,7 @@ impl Filesystem {
         let Some(remote) = remote else { return Ok(()) };
         meta.write_id = Some(new_write_id());
         let begun = self.refreshes.moment();
+        let _landing = inode.landing.lock().await;
         let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,
             // A copy may have another tag than its source, and then its own first try is in its way.
@@ -91,14 +97,8 @@ impl Filesystem {
                 None => return Err(error),
             },
         };
-        {
-            let mut state = inode.state();
-            state.remote = Some(Remote { key, version, ..remote });
-            if state.changes == changes {
-                state.meta_dirty = false;
-            }
-        }
-        self.confirm(inode, begun);
+        inode.state().remote = Some(Remote { key, version, ..remote });
+        self.confirm_attributes(inode, begun, changes);
         Ok(())
     }
 

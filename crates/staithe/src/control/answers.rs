@@ -73,7 +73,7 @@ async fn status(served: &Arc<Served>) -> Result<Status, String> {
         uptime_seconds: served.started.elapsed().as_secs(),
         state_dir: served.fs.state_dir().to_string_lossy().into_owned(),
         read_only: figures.read_only,
-        write_mode: "through".to_owned(),
+        write_mode: if figures.writes_back { "back" } else { "through" }.to_owned(),
         open_files: figures.open_files,
         dirty_files: figures.dirty_files,
         attributes_kept: figures.attributes_kept,
