@@ -1,5 +1,7 @@
 //! What an enqueue asks for beyond its key and generation.
 
+use std::time::Instant;
+
 use crate::job::Generation;
 
 /// Who goes first.
@@ -66,11 +68,20 @@ pub struct Order<K> {
     pub bytes: u64,
     /// What this means for an attempt that is running.
     pub overlap: Overlap,
+    /// Not to begin before this, unless somebody waits for it, so that what comes until then is coalesced. Of a job that
+    /// waits already, the first such time holds.
+    pub not_before: Option<Instant>,
 }
 
 impl<K> Default for Order<K> {
     fn default() -> Self {
-        Self { priority: Priority::Background, after: Vec::new(), bytes: 0, overlap: Overlap::Outdates }
+        Self {
+            priority: Priority::Background,
+            after: Vec::new(),
+            bytes: 0,
+            overlap: Overlap::Outdates,
+            not_before: None,
+        }
     }
 }
 
@@ -91,6 +102,13 @@ impl<K> Order<K> {
     #[must_use]
     pub fn after(mut self, after: After<K>) -> Self {
         self.after.push(after);
+        self
+    }
+
+    /// The same, to begin at this time unless somebody waits for it.
+    #[must_use]
+    pub fn not_before(mut self, at: Instant) -> Self {
+        self.not_before = Some(at);
         self
     }
 

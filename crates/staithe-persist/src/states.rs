@@ -11,7 +11,7 @@ pub enum State {
     Running,
     /// The attempt has passed the only door to effects that others can see.
     Committing,
-    /// An attempt failed; the next one has its time.
+    /// The next attempt has its time: the last one failed, or it is to wait for what else comes.
     RetryAt,
     /// The generation that was wanted is committed. Final.
     Done,
@@ -38,7 +38,7 @@ impl State {
     ///
     /// | from | to |
     /// |---|---|
-    /// | Queued | Blocked (enqueued again with a dependency), Running, Cancelled |
+    /// | Queued | Blocked (enqueued again with a dependency), Running, RetryAt (not yet), Cancelled |
     /// | Blocked | Queued, Failed (what it needs failed), Cancelled |
     /// | Running | Committing; Queued, Blocked (outdated: it runs again); RetryAt; Done (nothing to commit), Failed, Cancelled |
     /// | Committing | Running (the commit was abandoned without effect); Queued, Blocked (a newer generation is wanted); RetryAt, Done, Failed, Cancelled |
@@ -48,7 +48,7 @@ impl State {
     pub const fn next(self) -> &'static [Self] {
         use State::{Blocked, Cancelled, Committing, Done, Failed, Queued, RetryAt, Running};
         match self {
-            Queued => &[Blocked, Running, Cancelled],
+            Queued => &[Blocked, Running, RetryAt, Cancelled],
             Blocked => &[Queued, Failed, Cancelled],
             Running => &[Committing, Queued, Blocked, RetryAt, Done, Failed, Cancelled],
             Committing => &[Running, Queued, Blocked, RetryAt, Done, Failed, Cancelled],

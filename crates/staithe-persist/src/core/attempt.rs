@@ -7,6 +7,7 @@ use super::chain::{Attempt, Chain};
 use crate::action::{Action, Answer, Outcome};
 use crate::error::{Class, Failure};
 use crate::job::{AttemptId, Generation, Key};
+use crate::order::Priority;
 use crate::states::State;
 
 /// What the door to `Committing` says.
@@ -44,6 +45,7 @@ impl<K: Key> Core<K> {
         let patience = self.config.patience;
         let Some(chain) = self.slab.get_mut(slot) else { return };
         chain.attempts = chain.attempts.saturating_add(1);
+        chain.not_before = None;
         chain.attempt = Some(Attempt {
             generation: chain.wanted,
             number: chain.attempts,
@@ -201,6 +203,17 @@ impl<K: Key> Core<K> {
         } else {
             let state = chain.waiting_state();
             self.shift(slot, state);
+            self.bide(now, slot);
+        }
+    }
+
+    /// A job that may begin, but not yet, waits for its time.
+    pub(super) fn bide(&mut self, now: Instant, slot: u32) {
+        let Some(chain) = self.slab.get(slot) else { return };
+        let waits = chain.state == State::Queued && chain.priority == Priority::Background;
+        if let Some(at) = chain.not_before.filter(|at| waits && *at > now) {
+            self.shift(slot, State::RetryAt);
+            self.wake_at(slot, at);
         }
     }
 
@@ -212,7 +225,8 @@ impl<K: Key> Core<K> {
         if newer && failure.class() == Class::Permanent {
             chain.failures = 0;
             let state = chain.waiting_state();
-            return self.shift(slot, state);
+            self.shift(slot, state);
+            return self.bide(now, slot);
         }
         match self.waits.after(chain.failures, failure).map(|wait| now + wait) {
             None => self.fail(slot, failure),

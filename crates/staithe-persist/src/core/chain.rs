@@ -79,6 +79,8 @@ pub(super) struct Chain<K> {
     /// What it needs has failed while an attempt was under way.
     pub(super) doomed: Option<Failure>,
     pub(super) retry_at: Option<Instant>,
+    /// When what is wanted may begin.
+    pub(super) not_before: Option<Instant>,
     pub(super) born: Instant,
     pub(super) after: Vec<Wait>,
     /// How often it was cancelled while an attempt was under way.
@@ -111,6 +113,7 @@ impl<K> Chain<K> {
             failure: None,
             doomed: None,
             retry_at: None,
+            not_before: None,
             born: now,
             after: Vec::new(),
             round: 0,

@@ -79,7 +79,7 @@ impl<K: Key> Core<K> {
         for after in order.after {
             self.depend(slot, job, &after);
         }
-        self.take_up(slot, order.priority);
+        self.take_up(now, slot, order.priority);
         self.grant();
         self.settle(now);
         Ok(job)
@@ -92,6 +92,7 @@ impl<K: Key> Core<K> {
         if let Some(chain) = self.slab.get_mut(slot) {
             chain.since = Some(self.epochs.enter());
             (chain.bytes, chain.holds) = (order.bytes, holds);
+            chain.not_before = order.not_before;
             chain.priority = order.priority;
         }
         slot
@@ -111,6 +112,9 @@ impl<K: Key> Core<K> {
         if chain.state == State::Failed {
             (chain.failure, chain.failures) = (None, 0);
         }
+        if chain.attempt.as_ref().is_some_and(|a| chain.since.is_none() && generation > a.generation) {
+            chain.not_before = order.not_before;
+        }
         let Some(attempt) = &mut chain.attempt else {
             chain.since.get_or_insert_with(|| self.epochs.enter());
             return;
@@ -126,7 +130,7 @@ impl<K: Key> Core<K> {
     }
 
     /// Brings the chain to where it belongs after an enqueue: blocked, due at once, or in another line.
-    fn take_up(&mut self, slot: u32, priority: Priority) {
+    fn take_up(&mut self, now: Instant, slot: u32, priority: Priority) {
         let Some(chain) = self.slab.get(slot) else { return };
         match chain.state {
             State::Queued | State::RetryAt if !chain.after.is_empty() => self.shift(slot, State::Blocked),
@@ -136,7 +140,10 @@ impl<K: Key> Core<K> {
         self.fail_if_doomed(slot);
         match priority {
             Priority::Waited => self.hurry_slot(slot),
-            Priority::Background => self.line_up(slot),
+            Priority::Background => {
+                self.bide(now, slot);
+                self.line_up(slot);
+            }
         }
         self.hurry_what_it_needs(slot);
     }
