@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::api::{Attributes, HandleId, Ino, Kind, SetAttr, SetTime, XattrMode};
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
@@ -134,7 +135,7 @@ impl Filesystem {
             self.keep_anew(std::slice::from_ref(inode), Vec::new());
             return Ok(());
         };
-        let stored = self.store_meta(inode).await;
+        let stored = self.store_meta(inode, &Door::open()).await;
         if stored.is_err() {
             let mut state = inode.state();
             (state.meta, state.meta_dirty, state.mtime_set) = before;

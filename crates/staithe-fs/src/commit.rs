@@ -18,6 +18,7 @@ use std::time::Instant;
 use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 
 use crate::config::OnConflict;
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
@@ -92,12 +93,12 @@ impl Filesystem {
     /// # Errors
     /// `Stale` when the race against another client was lost; the store's errors; everything stays dirty, and where
     /// the store was only out of reach, an intent of the journal stores it if this process ends before it can.
-    pub(crate) async fn commit(&self, inode: &Arc<Inode>) -> Result<()> {
+    pub(crate) async fn commit(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         let changes = inode.state().changes;
-        let done = self.try_commit(inode).await;
+        let done = self.try_commit(inode, door).await;
         match &done {
             Ok(()) => self.strike_out(inode).await,
-            Err(error) if store_error(error).is_some_and(StoreError::is_retryable) => {
+            Err(error) if !self.writes_back() && store_error(error).is_some_and(StoreError::is_retryable) => {
                 // What was written since is nothing that anybody closed or synced.
                 if inode.state().changes == changes {
                     self.keep_for_a_crash(inode).await;
@@ -110,7 +111,7 @@ impl Filesystem {
     }
 
     /// As [`commit`](Self::commit), without a word in the journal.
-    pub(crate) async fn try_commit(&self, inode: &Arc<Inode>) -> Result<()> {
+    pub(crate) async fn try_commit(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         let _serial = inode.commit.lock().await;
         inode.take_in_untold_writes().await;
         let (is_dirty, has_bytes) = {
@@ -126,7 +127,8 @@ impl Filesystem {
             return Ok(());
         }
         let under_way = UnderWay(Some(inode));
-        let done = if has_bytes { self.store_bytes(inode).await } else { self.store_meta(inode).await };
+        let done =
+            if has_bytes { self.store_bytes(inode, door).await } else { self.store_meta(inode, door).await };
         under_way.end();
         let mut state = inode.state();
         match &done {
@@ -137,13 +139,13 @@ impl Filesystem {
                 if let Some(staged) = state.staged.as_mut() {
                     staged.abort_commit();
                 }
-                state.failure = Some(with_causes(error));
+                state.failure = (!door.is_stopped()).then(|| with_causes(error));
             }
         }
         done
     }
 
-    async fn store_bytes(&self, inode: &Arc<Inode>) -> Result<()> {
+    async fn store_bytes(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         for _ in 0..MOVED_TRIES {
             let (is_unsure, base) = {
                 let state = inode.state();
@@ -156,13 +158,15 @@ impl Filesystem {
             let Some(plan) = self.plan(inode)? else { return Ok(()) };
             let streaming = inode.state().streaming.take();
             let tried = match (plan, streaming) {
-                (UploadPlan::Parts(_), Some(streaming)) => self.finish_streaming(inode, streaming).await,
-                (UploadPlan::Parts(parts), None) => self.send_parts(inode, parts).await,
+                (UploadPlan::Parts(_), Some(streaming)) => {
+                    self.finish_streaming(inode, streaming, door).await
+                }
+                (UploadPlan::Parts(parts), None) => self.send_parts(inode, parts, door).await,
                 (UploadPlan::Whole, streaming) => {
                     if let Some(streaming) = streaming {
                         self.abandon(streaming);
                     }
-                    self.send_whole(inode).await
+                    self.send_whole(inode, door).await
                 }
             };
             match tried {
@@ -236,14 +240,15 @@ impl Filesystem {
     }
 
     /// Sends all bytes in one PUT.
-    async fn send_whole(&self, inode: &Arc<Inode>) -> Result<Outcome> {
+    async fn send_whole(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<Outcome> {
         loop {
             let size = inode.state().size();
-            self.bring_in(inode, 0..size).await?;
+            door.unless_stopped(self.bring_in(inode, 0..size)).await?;
             let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
             let key = self.key(&path)?;
             // Before the bytes are read: what waits for a place holds none.
-            let _slot = self.upload_slot().await;
+            let _room = self.upload_room(size).await;
+            door.pass().await?;
             let (job, bytes) = {
                 let mut state = inode.state();
                 let size = state.size();
@@ -259,6 +264,7 @@ impl Filesystem {
             let _landing = inode.landing.lock().await;
             let answer = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
             let Some(written) = self.accept(inode, &key, &job.meta, answer).await? else {
+                door.go_back();
                 return Ok(Outcome::Moved);
             };
             // Under the name's lock, so that whoever has it next finds the inode where the object is.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::time::Instant;
 
 use crate::api::DrainReport;
 use crate::commit::with_causes;
+use crate::door::Door;
 use crate::filesystem::Filesystem;
 use crate::intent::Intent;
 use crate::recovery::describe;
@@ -18,15 +20,12 @@ impl Filesystem {
     /// Stores what is dirty, for up to `deadline`. What remains is made durable in the state directory, with an
     /// entry in the journal, and stored by the next mount. So is what earlier runs left and could not be finished.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        let until = tokio::time::Instant::now() + deadline;
+        let until = Instant::now() + deadline;
         let shared = self.inodes.shared();
         for inode in &shared {
             inode.take_in_untold_writes().await;
         }
-        let dirty = self.inodes.dirty();
-        let all = futures::stream::iter(dirty.iter().map(|inode| self.commit(inode)));
-        let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
-        if tokio::time::timeout_at(until, stored).await.is_err() {
+        if !self.store_all(until).await {
             tracing::warn!("not everything could be stored before the deadline");
         }
         self.end_walks();
@@ -67,6 +66,21 @@ impl Filesystem {
             }
         }
         report
+    }
+
+    /// Stores what is dirty until then. Whether everything was tried.
+    async fn store_all(&self, until: Instant) -> bool {
+        let dirty = self.inodes.dirty();
+        if self.writes_back() {
+            dirty.iter().for_each(|inode| self.persist_now(inode));
+            let left = self.jobs.drain(until.into_std()).await;
+            return left.iter().all(|job| job.state == staithe_persist::State::Failed);
+        }
+        let all = futures::stream::iter(
+            dirty.iter().map(|inode| async { self.commit(inode, &Door::open()).await }),
+        );
+        let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
+        tokio::time::timeout_at(until, stored).await.is_ok()
     }
 
     /// What the journal still has to finish, from this run or an earlier one: paths of files, or what else it is.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::api::{HandleId, Ino, Kind, OpenMode, Opened};
 use crate::commit::with_causes;
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
@@ -203,11 +204,6 @@ impl Filesystem {
         Ok(())
     }
 
-    /// Sees to it that an inode whose change is in the journal is stored soon.
-    pub(crate) fn persist_later(&self, inode: &Arc<Inode>) {
-        self.settle_later(inode);
-    }
-
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which
     /// nobody would know what it had done.
     pub(crate) async fn commit_to_its_end(&self, inode: &Arc<Inode>) -> Result<()> {
@@ -221,7 +217,8 @@ impl Filesystem {
             return Ok(());
         }
         let (Some(fs), inode) = (self.me.upgrade(), inode.clone()) else { return Ok(()) };
-        let commit = self.tasks.spawn_on(async move { fs.commit(&inode).await }, &self.runtime);
+        let commit =
+            self.tasks.spawn_on(async move { fs.commit(&inode, &Door::open()).await }, &self.runtime);
         commit.await.map_err(|e| FsError::caused(FsErrorKind::Io, "the commit did not finish", e))?
     }
 
@@ -293,7 +290,7 @@ impl Filesystem {
         self.tasks.spawn_on(
             async move {
                 inode.settling.store(false, Ordering::Release);
-                if let Err(error) = fs.commit(&inode).await {
+                if let Err(error) = fs.commit(&inode, &Door::open()).await {
                     tracing::warn!(ino = inode.ino.0, %error, "not stored after the last close; kept in staging");
                 }
                 inode.settle_staging();

@@ -28,14 +28,14 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::pace::Pace;
 use crate::patience::Patient;
+use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
+use crate::upload::UPLOAD_PIECES;
 
-/// Parts that may be on their way to the store at once, over all files; each holds its bytes in memory.
-const UPLOADS_AT_ONCE: usize = 8;
 /// Share of the memory limit that small bodies fetched ahead of their open may hold.
 const SMALL_BODIES_SHARE: u64 = 16;
 
@@ -69,7 +69,8 @@ pub struct Filesystem {
     pub(crate) journal: Arc<Journal>,
     pub(crate) sayings: Sayings,
     pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) upload_slots: Arc<Semaphore>,
+    pub(crate) upload_room: Semaphore,
+    pub(crate) jobs: Jobs,
     pub(crate) tasks: TaskTracker,
     draining: AtomicBool,
     tell: Mutex<Sender<Invalidation>>,
@@ -108,7 +109,7 @@ impl Filesystem {
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let local = Local { state_dir, journal, cache, recall };
-        let fs = Arc::new_cyclic(|me| Self::assemble(me.clone(), store, config, local));
+        let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
         Ok(fs)
@@ -126,19 +127,20 @@ impl Filesystem {
         }
     }
 
-    fn assemble(me: Weak<Self>, store: Arc<dyn ObjectStore>, config: FsConfig, local: Local) -> Self {
+    fn assemble(me: &Weak<Self>, store: Arc<dyn ObjectStore>, config: FsConfig, local: Local) -> Self {
         let (tell, told) = channel();
         let volume = Arc::from(store.volume());
         let pace = Pace::default();
         let recall = Arc::new(local.recall);
         let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
+        let runtime = tokio::runtime::Handle::current();
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
         root.marker = Marker::Present;
         Self {
-            me,
+            me: me.clone(),
             store,
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
@@ -160,8 +162,9 @@ impl Filesystem {
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
             sayings: Sayings::default(),
-            runtime: tokio::runtime::Handle::current(),
-            upload_slots: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
+            jobs: jobs_of(me.clone(), runtime.clone()),
+            runtime,
+            upload_room: Semaphore::new(UPLOAD_PIECES),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             tell: Mutex::new(tell),

@@ -10,6 +10,7 @@ use staithe_store::MultipartUpload;
 use crate::api::{Ino, Kind};
 use crate::cache::is_map;
 use crate::commit::with_causes;
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
@@ -115,7 +116,7 @@ impl Filesystem {
             self.persist_later(&inode);
             return Ok(Finished::Resumed);
         }
-        let stored = self.try_commit(&inode).await;
+        let stored = self.try_commit(&inode, &Door::open()).await;
         // Given up to another client, it is stored beside, or set aside.
         let is_done = stored.is_ok() || inode.state().link.is_none();
         if is_done {

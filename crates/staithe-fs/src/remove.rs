@@ -82,6 +82,8 @@ impl Filesystem {
     /// The inode has lost its name for good; what is not stored of it never will be.
     pub(crate) fn nameless(&self, inode: &Arc<Inode>) {
         self.inodes.unlink(inode);
+        // What runs of it has nothing to commit any more, and removes what it made.
+        drop(self.jobs.cancel(&inode.ino));
         let mut state = inode.state();
         state.meta.ctime = SystemTime::now();
         let streaming = state.streaming.take();

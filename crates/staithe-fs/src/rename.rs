@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use staithe_persist::Generation;
 use staithe_store::{DeleteRequest, ErrorKind};
 
 use crate::api::{Ino, Lookup, RenameMode};
@@ -114,6 +115,7 @@ impl Filesystem {
         if target.is_some_and(|t| t.is_dir()) {
             return Err(FsError::new(FsErrorKind::IsDirectory, format!("{:?} is a directory", to.name)));
         }
+        self.begin_again(source);
         let _serial = source.commit.lock().await;
         let (_guard, from_path, to_path) = self.lock_ends(from, to, Scope::Name).await?;
         still_named(source, from)?;
@@ -143,6 +145,16 @@ impl Filesystem {
             self.nameless(target);
         }
         Ok(())
+    }
+
+    /// A try to store the file that is under way is bound to the name that it began with: it is not waited for.
+    fn begin_again(&self, inode: &Inode) {
+        let generation = {
+            let mut state = inode.state();
+            state.touch_meta(SystemTime::now());
+            Generation(state.changes)
+        };
+        self.jobs.retarget(&inode.ino, generation);
     }
 
     /// An upload ahead is bound to the key that it began with: it begins again under the new one.

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::commit::{Job, Outcome};
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
@@ -80,7 +81,7 @@ impl Filesystem {
         }
         // Not while a commit runs either: that gives the file a base.
         let is_new = staged.base_size().is_none() && !staged.is_committing();
-        let fit = is_new && state.link.is_some() && state.meta_known;
+        let fit = is_new && state.link.is_some() && state.meta_known && !self.writes_back();
         let (true, true, Some(fs)) = (fit, written >= WHOLE_BELOW, self.me.upgrade()) else { return };
         let shared = Arc::new(Shared::default());
         shared.parts.lock().written = written;
@@ -124,7 +125,12 @@ impl Filesystem {
     }
 
     /// Commits a file whose parts were uploaded ahead: sends what is missing, and completes.
-    pub(crate) async fn finish_streaming(&self, inode: &Arc<Inode>, streaming: Streaming) -> Result<Outcome> {
+    pub(crate) async fn finish_streaming(
+        &self,
+        inode: &Arc<Inode>,
+        streaming: Streaming,
+        door: &Door<'_>,
+    ) -> Result<Outcome> {
         let shared = streaming.stop().await;
         let begun = {
             let parts = shared.parts.lock();
@@ -147,8 +153,8 @@ impl Filesystem {
             return Ok(Outcome::Moved);
         };
         job.meta.write_id.clone_from(&sent_meta.write_id);
-        match self.send_missing(inode, &known, &job, &present).await {
-            Ok(receipts) => match self.complete(inode, job, known, &receipts).await? {
+        match door.unless_stopped(self.send_missing(inode, &known, &job, &present)).await {
+            Ok(receipts) => match self.complete(inode, job, known, &receipts, door).await? {
                 Outcome::Stored(done) => Ok(Outcome::Stored(Box::new((done.0, sent_meta)))),
                 Outcome::Moved => Ok(Outcome::Moved),
             },

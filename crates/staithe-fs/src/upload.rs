@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -10,6 +11,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::commit::{Job, Outcome};
 use crate::create::new_write_id;
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote};
@@ -22,6 +24,10 @@ use crate::read::pieces;
 
 /// Parts of one upload on their way at once.
 pub(crate) const PARTS_AT_ONCE: usize = 4;
+/// What memory for bytes on their way to the store is counted in, in bytes.
+const UPLOAD_PIECE: u64 = 256 << 10;
+/// How much there is of it: 128 MiB.
+pub(crate) const UPLOAD_PIECES: usize = 512;
 /// Parts of a server-side copy; they cost no bytes here.
 const COPY_PART: u64 = 1 << 30;
 
@@ -39,10 +45,11 @@ impl Filesystem {
         PartLayout::new(capabilities.part_size_min, capabilities.part_size_max, FIRST_PART)
     }
 
-    /// Waits for one of the places for bytes on their way to the store.
-    pub(crate) async fn upload_slot(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for room for so many bytes in memory on their way to the store.
+    pub(crate) async fn upload_room(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let pieces = bytes.div_ceil(UPLOAD_PIECE).clamp(1, UPLOAD_PIECES as u64) as u32;
         // Closed never; a missing permit only means no bound.
-        self.upload_slots.acquire().await.ok()
+        self.upload_room.acquire_many(pieces).await.ok()
     }
 
     pub(crate) async fn begin_upload(&self, key: &Key, meta: &FileMeta) -> Result<KnownUpload> {
@@ -67,17 +74,30 @@ impl Filesystem {
     }
 
     /// Sends a planned upload: local parts from the staging file, clean ones by the store's own copy.
-    pub(crate) async fn send_parts(&self, inode: &Arc<Inode>, parts: Vec<PlannedPart>) -> Result<Outcome> {
+    pub(crate) async fn send_parts(
+        &self,
+        inode: &Arc<Inode>,
+        parts: Vec<PlannedPart>,
+        door: &Door<'_>,
+    ) -> Result<Outcome> {
         let key = self.key(&self.inodes.path(inode.ino)?)?;
         let job = self.begin(&mut inode.state())?;
         if parts.last().is_none_or(|p| p.range.end != job.size) {
             return Ok(Outcome::Moved);
         }
         let known = self.begin_upload(&key, &job.meta).await?;
-        let sends = parts.into_iter().map(|part| self.send_planned(inode, &known.upload, &job, part));
-        let sent: Result<Vec<_>> = futures::stream::iter(sends).buffered(PARTS_AT_ONCE).try_collect().await;
-        match sent {
-            Ok(receipts) => self.complete(inode, job, known, &receipts).await,
+        let (sent, size) = (AtomicU64::new(0), job.size);
+        let sends = parts.into_iter().map(|part| {
+            let (known, job, sent, len) = (&known, &job, &sent, part.range.end - part.range.start);
+            async move {
+                let receipt = self.send_planned(inode, &known.upload, job, part).await?;
+                door.progress(sent.fetch_add(len, Ordering::Relaxed) + len, size);
+                Ok(receipt)
+            }
+        });
+        let receipts = futures::stream::iter(sends).buffered(PARTS_AT_ONCE).try_collect::<Vec<_>>();
+        match door.unless_stopped(receipts).await {
+            Ok(receipts) => self.complete(inode, job, known, &receipts, door).await,
             Err(error) => {
                 self.abort_upload(&known).await;
                 Err(error)
@@ -110,7 +130,7 @@ impl Filesystem {
         number: PartNumber,
         range: Range<u64>,
     ) -> Result<PartReceipt> {
-        let _slot = self.upload_slot().await;
+        let _room = self.upload_room(range.end - range.start).await;
         let (start, len) = (range.start, (range.end - range.start) as usize);
         let bytes = loop {
             self.bring_in(inode, range.clone()).await?;
@@ -134,6 +154,7 @@ impl Filesystem {
         job: Job,
         known: KnownUpload,
         receipts: &[PartReceipt],
+        door: &Door<'_>,
     ) -> Result<Outcome> {
         let locked = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await;
         let same_name = match &locked {
@@ -143,6 +164,10 @@ impl Filesystem {
         if !same_name {
             self.abort_upload(&known).await;
             return locked.map(|_| Outcome::Moved);
+        }
+        if let Err(stopped) = door.pass().await {
+            self.abort_upload(&known).await;
+            return Err(stopped);
         }
         let condition = self.condition_for(job.base.as_ref());
         let key = &known.upload.key;
@@ -157,6 +182,7 @@ impl Filesystem {
                 Ok(Outcome::Stored(Box::new((job, sent))))
             }
             Ok(None) => {
+                door.go_back();
                 self.abort_upload(&known).await;
                 Ok(Outcome::Moved)
             }

@@ -7,6 +7,7 @@ use staithe_store::{CopyRequest, ErrorKind, Key, PutCondition, StoreError, Versi
 use super::{Job, store_error};
 use crate::api::Ino;
 use crate::create::new_write_id;
+use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker, Remote};
@@ -30,11 +31,12 @@ impl Filesystem {
             state.meta_dirty |= needs_meta;
             needs_meta
         };
-        if needs_meta { self.store_meta(inode).await } else { Ok(()) }
+        // What was stored is to be told whole: nobody stops it here.
+        if needs_meta { self.store_meta(inode, &Door::open()).await } else { Ok(()) }
     }
 
     /// Stores the attributes of a directory: its marker. One that another client made meanwhile stays as it is.
-    async fn store_marker(&self, inode: &Arc<Inode>) -> Result<()> {
+    async fn store_marker(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         if inode.ino == Ino::ROOT {
             return Ok(());
         }
@@ -43,6 +45,7 @@ impl Filesystem {
             let state = inode.state();
             (state.meta.clone(), state.changes, state.marker == Marker::Pending)
         };
+        door.pass().await?;
         let begun = self.refreshes.moment();
         let condition = if is_new { PutCondition::IfAbsent } else { PutCondition::Always };
         match self.put_marker(&path, &meta, condition).await {
@@ -70,9 +73,9 @@ impl Filesystem {
     ///
     /// # Errors
     /// `Stale` when the object is not the one we know any more; the store's errors.
-    pub(crate) async fn store_meta(&self, inode: &Arc<Inode>) -> Result<()> {
+    pub(crate) async fn store_meta(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         if inode.is_dir() {
-            return self.store_marker(inode).await;
+            return self.store_marker(inode, door).await;
         }
         let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
         let key = self.key(&path)?;
@@ -83,6 +86,7 @@ impl Filesystem {
         let Some(remote) = remote else { return Ok(()) };
         meta.write_id = Some(new_write_id());
         let begun = self.refreshes.moment();
+        door.pass().await?;
         let _landing = inode.landing.lock().await;
         let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,

@@ -28,6 +28,7 @@ async fn write(world: &World, queue: &Queue<u64>, file: u64) {
         bytes: u64::from(world.dice(100)),
         overlap: if world.dice(3) == 0 { Overlap::LetsFinish } else { Overlap::Outdates },
         after: Vec::new(),
+        not_before: None,
     };
     let permit = queue.reserve(order.bytes).await.expect("the queue is not closed");
     let Some(generation) = world.change(file) else { return };
