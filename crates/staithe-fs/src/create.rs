@@ -157,7 +157,7 @@ impl Filesystem {
     fn staged_state(&self, parent: Ino, name: &str, meta: FileMeta) -> Result<State> {
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         let staging = StateDir::new_staging_name();
-        state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?);
+        state.staged = Some(Staged::create(&self.state_dir.staging(), &staging)?.counted(&self.room));
         state.bytes_dirty = true;
         Ok(state)
     }

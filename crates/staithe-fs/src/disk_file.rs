@@ -87,6 +87,16 @@ impl DiskFile {
         self.0.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
+    /// What the disk has given it, in bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn allocated(&self) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = self.0.file.metadata().map_err(|e| self.failed("examine", e))?;
+        Ok(metadata.blocks() * 512)
+    }
+
     /// Length in bytes.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
+use crate::room::Room;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
 use crate::upload::UPLOAD_PIECES;
@@ -68,6 +69,7 @@ pub struct Filesystem {
     pub(crate) state_dir: StateDir,
     pub(crate) journal: Arc<Journal>,
     pub(crate) sayings: Sayings,
+    pub(crate) room: Arc<Room>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) upload_room: Semaphore,
     pub(crate) jobs: Jobs,
@@ -162,6 +164,7 @@ impl Filesystem {
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
             sayings: Sayings::default(),
+            room: Room::new(config.staging_size),
             jobs: jobs_of(me.clone(), runtime.clone()),
             runtime,
             upload_room: Semaphore::new(UPLOAD_PIECES),

@@ -61,6 +61,7 @@ mod remove;
 mod rename;
 mod rename_tree;
 mod revalidate;
+mod room;
 mod staging;
 mod state_dir;
 mod status;

@@ -107,7 +107,7 @@ impl Filesystem {
             (Some(remote), None) => Staged::over(&dir, &name, remote.size)?,
             (None, _) => Staged::create(&dir, &name)?,
         };
-        state.staged = Some(staged);
+        state.staged = Some(staged.counted(&self.room));
         Ok(())
     }
 

@@ -142,7 +142,7 @@ impl Filesystem {
         if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
             return Ok(None);
         }
-        let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?;
+        let file = Staged::reopen(&self.state_dir.staging(), &staging_name, &state)?.counted(&self.room);
         let size = state.base_size.unwrap_or(0);
         let mut revived = self.named(path, meta);
         if let Some(id) = &revived.meta.write_id {

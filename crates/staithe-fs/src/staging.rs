@@ -21,12 +21,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rangemap::RangeSet;
 
 use crate::cache::map_beside;
 use crate::disk_file::DiskFile;
+use crate::room::{Room, Share};
 use crate::{FsError, FsErrorKind, Result};
 
 mod shared;
@@ -56,6 +58,8 @@ pub(crate) struct Staged {
     /// The map that came along from the disk cache: as long as it is there and nothing in the file is changed, a start
     /// after a crash knows that nothing is lost.
     map: Option<PathBuf>,
+    /// What it holds of the room for staging files.
+    share: Option<Share>,
 }
 
 /// What a later start must know to go on with a staged file.
@@ -113,6 +117,7 @@ impl Staged {
             since: None,
             shared: None,
             map: None,
+            share: None,
         })
     }
 
@@ -136,7 +141,22 @@ impl Staged {
             since: None,
             shared: None,
             map: Some(map_beside(&dir.join(name))),
+            share: None,
         })
+    }
+
+    /// From now on it counts in `room`.
+    pub(crate) fn counted(mut self, room: &Arc<Room>) -> Self {
+        self.share = Some(room.share());
+        self.recount();
+        self
+    }
+
+    /// Takes its blocks on the disk into account.
+    fn recount(&mut self) {
+        if let (Some(share), Ok(bytes)) = (&mut self.share, self.disk.allocated()) {
+            share.set(bytes);
+        }
     }
 
     /// Goes on with the file that an earlier process left, as `state` describes it.
@@ -161,6 +181,7 @@ impl Staged {
             since: None,
             shared: None,
             map: None,
+            share: None,
         };
         remove(&mut staged.dirty, size..u64::MAX);
         staged.present = staged.dirty.clone();
@@ -195,6 +216,7 @@ impl Staged {
         let end = offset + taken as u64;
         insert(&mut self.present, offset..end);
         self.changed(offset.min(self.size)..end);
+        self.recount();
         Ok(taken)
     }
 
@@ -208,6 +230,7 @@ impl Staged {
         }
         end_of(size, 0)?;
         self.disk.set_len(size)?;
+        self.recount();
         if size > self.size {
             self.changed(self.size..size);
             return Ok(());
@@ -236,6 +259,7 @@ impl Staged {
         let end = nonempty_end(offset, len)?;
         // Without KEEP_SIZE a failure could leave the local file grown and the size not.
         self.disk.reserve(offset, len)?;
+        self.recount();
         if !keep_size && end > self.size {
             self.truncate(end)?;
         }
@@ -252,6 +276,7 @@ impl Staged {
             return Ok(());
         }
         if self.disk.punch(offset, end - offset)? {
+            self.recount();
             insert(&mut self.present, offset..end);
             self.changed(offset..end);
             return Ok(());
@@ -311,6 +336,7 @@ impl Staged {
             self.disk.write_at(gap.start, slice).1?;
             insert(&mut self.present, gap);
         }
+        self.recount();
         Ok(())
     }
 

@@ -13,7 +13,41 @@ use crate::staging::Staged;
 use crate::state_dir::StateDir;
 
 impl Filesystem {
-    /// Writes `data` at `offset`. Never waits for the store.
+    /// Writes `data` at `offset` if there is room for it among the staging files; `None`: ask
+    /// [`write_in_turn`](Self::write_in_turn). Never waits.
+    pub fn try_write(&self, handle: HandleId, offset: u64, data: &[u8]) -> Option<Result<u32>> {
+        let has_room = self.room.fits(data.len() as u64);
+        has_room.then(|| self.write(handle, offset, data))
+    }
+
+    /// Writes `data` at `offset`. Waits for the store only as long as staging files hold all that they may
+    /// ([`FsConfig::staging_size`](crate::FsConfig::staging_size)): until some of them are stored.
+    ///
+    /// # Errors
+    /// `NoSpace` when none was until the deadline; those of [`write`](Self::write).
+    ///
+    /// # Cancel safety
+    /// Dropping the future writes nothing.
+    pub async fn write_in_turn(&self, handle: HandleId, offset: u64, data: &[u8]) -> Result<u32> {
+        self.await_room(data.len() as u64).await?;
+        self.write(handle, offset, data)
+    }
+
+    /// Waits until staging files may hold so many bytes more.
+    async fn await_room(&self, bytes: u64) -> Result<()> {
+        if self.room.fits(bytes) {
+            return Ok(());
+        }
+        let waited = tokio::time::timeout(self.config.op_deadline, self.room.wait_for(bytes)).await;
+        waited.map_err(|_| {
+            let used = self.room.used();
+            let text =
+                format!("staging files hold {used} bytes, all that they may, and none was stored in time");
+            FsError::new(FsErrorKind::NoSpace, text)
+        })
+    }
+
+    /// Writes `data` at `offset`, whatever staging files hold. Never waits for the store.
     ///
     /// # Errors
     /// `BadHandle` when the handle is not open for writing; `Stale` when another client has replaced the object, so
@@ -40,11 +74,13 @@ impl Filesystem {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    #[expect(clippy::unused_async, reason = "part of the border: the disk may be asked elsewhere later")]
     pub async fn fallocate(&self, handle: HandleId, offset: u64, len: u64, how: Allocate) -> Result<()> {
         let handle = self.writer(handle)?;
         let end = offset.saturating_add(len);
         self.refuse_too_large(end)?;
+        if matches!(how, Allocate::Extend | Allocate::KeepSize) {
+            self.await_room(len).await?;
+        }
         let inode = &handle.inode;
         let mut state = inode.state();
         refuse_replaced(&state)?;
@@ -70,7 +106,7 @@ impl Filesystem {
         if size == 0 && state.staged.is_none() && state.lent.is_none() {
             // Nothing of the stored object will show: no need to know it.
             let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
-            state.staged = Some(Staged::create(&dir, &name)?);
+            state.staged = Some(Staged::create(&dir, &name)?.counted(&self.room));
         } else {
             self.stage(inode, &mut state)?;
         }

@@ -329,15 +329,17 @@ impl fuser::Filesystem for Adapter {
         let clear = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let at_once = || {
             let may = !clear || privileges::are_known_clear(&self.fs, ino, handle);
-            may.then(|| self.fs.write(handle, offset, data))
+            may.then(|| self.fs.try_write(handle, offset, data)).flatten()
         };
         let Some(reply) = self.dispatcher.if_known(&subject, reply, at_once, ReplyWrite::written) else {
             return;
         };
         let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
         let future = async move {
-            privileges::clear(&fs, ino, handle).await?;
-            fs.write(handle, offset, &data)
+            if clear {
+                privileges::clear(&fs, ino, handle).await?;
+            }
+            fs.write_in_turn(handle, offset, &data).await
         };
         self.later(subject, reply, future, ReplyWrite::written);
     }

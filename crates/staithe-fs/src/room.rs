@@ -1,0 +1,113 @@
+//! The bound of what staging files may hold together, on the local disk.
+//!
+//! A file counts with the blocks that the disk has given it, so holes are free, and bytes that somebody else wrote to it
+//! count from the next look on. What is over the bound is refused before it is written; it is waited for where that can be
+//! done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+
+/// What staging files hold.
+#[derive(Debug)]
+pub(crate) struct Room {
+    limit: u64,
+    used: AtomicU64,
+    freed: Notify,
+}
+
+/// What one staging file holds of it; returned when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Room {
+    pub(crate) fn new(limit: Option<u64>) -> Arc<Self> {
+        let (used, freed) = (AtomicU64::new(0), Notify::new());
+        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used, freed })
+    }
+
+    /// Whether so many bytes more would fit. Of writers that ask at once each may be told so: the bound is passed by
+    /// one write of each at most.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        self.limit == u64::MAX || self.used().saturating_add(bytes) <= self.limit
+    }
+
+    /// Waits until so many bytes more would fit.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn wait_for(&self, bytes: u64) {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.fits(bytes) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// In use, in bytes.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn share(self: &Arc<Self>) -> Share {
+        Share { room: Arc::clone(self), bytes: 0 }
+    }
+}
+
+impl Share {
+    /// The file holds so many bytes now.
+    pub(crate) fn set(&mut self, bytes: u64) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes >= before {
+            self.room.used.fetch_add(bytes - before, Ordering::AcqRel);
+        } else {
+            self.room.used.fetch_sub(before - bytes, Ordering::AcqRel);
+            self.room.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_goes_on_when_a_share_is_returned() {
+        let room = Room::new(Some(100));
+        let mut share = room.share();
+        share.set(80);
+        assert!(room.fits(20) && !room.fits(21));
+        let mut waiting = Box::pin(room.wait_for(50));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        share.set(60);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(share);
+        waiting.now_or_never().unwrap();
+        assert_eq!(room.used(), 0);
+    }
+
+    #[test]
+    fn without_a_limit_everything_fits() {
+        let room = Room::new(None);
+        let mut share = room.share();
+        share.set(1 << 60);
+        assert!(room.fits(u64::MAX));
+        assert_eq!(room.used(), 1 << 60);
+    }
+}
