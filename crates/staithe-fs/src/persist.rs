@@ -142,7 +142,7 @@ impl Filesystem {
     /// Dropping the future waits no longer; what it began goes on.
     pub async fn sync(&self) -> SyncReport {
         for inode in self.inodes.shared() {
-            inode.take_in_mapped_writes().await;
+            inode.take_in_untold_writes().await;
         }
         let dirty = self.inodes.dirty();
         let mut report = SyncReport { stored: dirty.len() as u64, failures: Vec::new() };
