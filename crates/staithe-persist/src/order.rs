@@ -69,7 +69,7 @@ pub struct Order<K> {
     /// What this means for an attempt that is running.
     pub overlap: Overlap,
     /// Not to begin before this, unless somebody waits for it, so that what comes until then is coalesced. Of a job that
-    /// waits already, the first such time holds.
+    /// waits already, the first such time holds; one that waits for another key begins when that is over.
     pub not_before: Option<Instant>,
 }
 

@@ -2,7 +2,7 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use staithe_persist::{
     Action, After, Answer, AttemptId, Class, Config, Core, Failure, Gate, Generation, Needed, Order, Outcome,
@@ -159,4 +159,51 @@ fn waited_jobs_go_first_and_the_background_has_its_turn() {
         order.push(bench.finish(Ok(())));
     }
     assert_eq!(order, [0, 11, 21, 31, 12, 22, 32, 13, 23, 1, 33, 14, 24, 34, 2, 3, 4]);
+}
+
+#[test]
+fn a_job_waits_for_its_time_and_takes_in_what_comes_until_then() {
+    let mut bench = Bench::new(8);
+    let due = bench.now + Duration::from_secs(5);
+    bench.enqueue(1, Order::default().not_before(due));
+    // Later wishes do not put it off.
+    for generation in 2..=10 {
+        let order = Order::default().not_before(due + Duration::from_secs(generation));
+        bench.core.enqueue(bench.now, 1, Generation(generation), order).unwrap();
+        bench.gather();
+    }
+    assert_eq!((bench.state(1), bench.core.next_wake()), (Some(State::RetryAt), Some(due)));
+    bench.now = due;
+    bench.core.tick(bench.now);
+    bench.gather();
+    assert_eq!(bench.finish(Ok(())), 1);
+    assert!(bench.started.is_empty() && bench.core.is_empty(), "ten wishes are one attempt");
+}
+
+#[test]
+fn who_waits_for_a_job_does_not_wait_for_its_time() {
+    let mut bench = Bench::new(8);
+    let due = bench.now + Duration::from_secs(5);
+    bench.enqueue(1, Order::default().not_before(due));
+    bench.enqueue(2, Order::default().not_before(due));
+    bench.enqueue(1, Order::waited());
+    bench.core.close(bench.now);
+    bench.gather();
+    assert_eq!([bench.finish(Ok(())), bench.finish(Ok(()))], [1, 2], "the end makes every job due");
+}
+
+#[test]
+fn what_comes_during_an_attempt_waits_for_its_own_time() {
+    let mut bench = Bench::new(8);
+    bench.enqueue(1, Order::default());
+    let due = bench.now + Duration::from_secs(5);
+    let order = Order::default().lets_finish().not_before(due);
+    bench.core.enqueue(bench.now, 1, Generation(2), order).unwrap();
+    bench.finish(Ok(()));
+    assert_eq!((bench.state(1), bench.core.next_wake()), (Some(State::RetryAt), Some(due)));
+    bench.now = due;
+    bench.core.tick(bench.now);
+    bench.gather();
+    bench.finish(Ok(()));
+    assert!(bench.core.is_empty());
 }

@@ -149,11 +149,11 @@ impl Driver {
         let after: Vec<_> = if c & 8 == 8 { vec![((c >> 4) % KEYS, needs)] } else { Vec::new() };
         let bytes = u64::from(c) % 80;
         let order = Order {
-            not_before: None,
             priority,
             after: after.iter().map(|(key, needs)| After { key: *key, needs: *needs }).collect(),
             bytes,
             overlap,
+            not_before: (c & 16 == 16).then(|| self.now),
         };
         let expected = if self.naive.closed {
             Err(Refused::Closed)
