@@ -97,14 +97,14 @@ impl Filesystem {
         let changes = inode.state().changes;
         let done = self.try_commit(inode, door).await;
         match &done {
-            Ok(()) => self.strike_out(inode).await,
+            Ok(()) => self.strike_out(inode),
             Err(error) if !self.writes_back() && store_error(error).is_some_and(StoreError::is_retryable) => {
                 // What was written since is nothing that anybody closed or synced.
                 if inode.state().changes == changes {
                     self.keep_for_a_crash(inode).await;
                 }
             }
-            Err(_) if inode.state().staged.is_none() => self.strike_out(inode).await,
+            Err(_) if inode.state().staged.is_none() => self.strike_out(inode),
             Err(_) => {}
         }
         done

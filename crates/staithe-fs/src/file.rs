@@ -193,12 +193,12 @@ impl Filesystem {
         if !self.writes_back() {
             return self.commit_to_its_end(inode).await;
         }
-        let is_said = {
+        let (is_dirty, is_said) = {
             let state = inode.state();
             state.refuse_lost()?;
-            !state.is_dirty() || (state.kept.is_some() && state.said == state.changes)
+            (state.is_dirty(), state.is_said())
         };
-        if !is_said && self.say(inode)?.is_some() {
+        if is_dirty && (is_said || self.say(inode)?.is_some()) {
             self.persist_later(inode);
         }
         Ok(())
@@ -263,22 +263,13 @@ impl Filesystem {
         if !self.writes_back() {
             return self.settle_later(inode);
         }
-        let is_said = {
-            let state = inode.state();
-            state.kept.is_some() && state.said == state.changes
-        };
-        if is_said {
-            return;
+        if !inode.state().is_said()
+            && let Err(error) = self.say(inode)
+        {
+            let error = with_causes(&error);
+            tracing::error!(ino = inode.ino.0, error, "the journal does not know of the last writes");
         }
-        match self.say(inode) {
-            Ok(Some(_)) => self.persist_later(inode),
-            Ok(None) => {}
-            Err(error) => {
-                let error = with_causes(&error);
-                tracing::error!(ino = inode.ino.0, error, "the journal does not know of the last writes");
-                self.persist_later(inode);
-            }
-        }
+        self.persist_later(inode);
     }
 
     /// Commits in the background.

@@ -88,6 +88,8 @@ pub(crate) struct State {
     pub(crate) kept: Option<IntentId>,
     /// Of which of its changes that says all.
     pub(crate) said: u64,
+    /// Of which of its changes there is, or was, a job.
+    pub(crate) queued: Option<u64>,
     /// The upload that runs while the file is still being written.
     pub(crate) streaming: Option<Streaming>,
     /// All bytes of a small object, fetched with its attributes.
@@ -151,6 +153,7 @@ impl State {
             keepers: 0,
             kept: None,
             said: 0,
+            queued: None,
             streaming: None,
             body: None,
             cached: None,
@@ -188,6 +191,11 @@ impl State {
         self.meta.ctime = now;
         self.mtime_set = false;
         self.outdate_store();
+    }
+
+    /// Whether the journal says what is not stored of it as that is now.
+    pub(crate) fn is_said(&self) -> bool {
+        self.kept.is_some() && self.said == self.changes
     }
 
     /// Notes that the store does not have the bytes.

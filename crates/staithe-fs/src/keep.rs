@@ -191,29 +191,25 @@ impl Filesystem {
 
     /// The store has the file, or never will: strikes its intent out. Of what has changed meanwhile, and was said, it is
     /// said anew what it was made from.
-    pub(crate) async fn strike_out(&self, inode: &Inode) {
-        let (kept, is_dirty) = {
-            let state = inode.state();
-            (state.kept, state.is_dirty())
-        };
-        let Some(id) = kept else { return };
-        if is_dirty {
-            if self.writes_back()
-                && let Err(error) = self.say(inode)
-            {
-                tracing::warn!(
-                    ino = inode.ino.0,
-                    error = with_causes(&error),
-                    "the journal says what was before"
-                );
+    pub(crate) fn strike_out(&self, inode: &Inode) {
+        {
+            let mut state = inode.state();
+            if state.kept.is_none() {
+                return;
             }
-            return;
+            if !state.is_dirty() {
+                // While the state is locked: what is said of a change from now on must not be struck out with this.
+                return self.void(&mut state);
+            }
         }
-        self.forget_intent(id).await;
-        // Only now: until then, who closes the file waits for this as well.
-        let mut state = inode.state();
-        if state.kept == Some(id) {
-            state.kept = None;
+        if self.writes_back()
+            && let Err(error) = self.say(inode)
+        {
+            tracing::warn!(
+                ino = inode.ino.0,
+                error = with_causes(&error),
+                "the journal says what was before"
+            );
         }
     }
 }

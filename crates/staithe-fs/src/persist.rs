@@ -90,8 +90,15 @@ pub struct SyncReport {
 }
 
 impl Filesystem {
-    /// Sees to it that an inode whose change is in the journal is stored soon.
+    /// Sees to it that an inode whose change is in the journal is stored soon. What a job was made for, and nobody has
+    /// changed since, is left to that.
     pub(crate) fn persist_later(&self, inode: &Arc<Inode>) {
+        {
+            let state = inode.state();
+            if !state.is_dirty() || state.queued == Some(state.changes) {
+                return;
+            }
+        }
         let order = Order::default().lets_finish().not_before(Instant::now() + self.config.write_back_delay);
         self.enqueue(inode, order);
     }
@@ -103,7 +110,8 @@ impl Filesystem {
 
     fn enqueue(&self, inode: &Arc<Inode>, order: Order<Ino>) {
         let (generation, size, parent) = {
-            let state = inode.state();
+            let mut state = inode.state();
+            state.queued = Some(state.changes);
             let size = if state.bytes_dirty { state.size() } else { 0 };
             (Generation(state.changes), size, state.link.as_ref().map(|link| link.parent))
         };

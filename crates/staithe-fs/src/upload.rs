@@ -292,13 +292,13 @@ impl Filesystem {
     /// Writes an intent to the journal, durably.
     pub(crate) async fn note(&self, intent: Intent) -> Result<IntentId> {
         let journal = self.journal.clone();
-        blocking(move || journal.record(&intent)).await
+        blocking(move || journal.record(intent)).await
     }
 
     /// Writes to the journal, durably, what has become of an intent.
     pub(crate) async fn renote(&self, id: IntentId, intent: Intent) -> Result<()> {
         let journal = self.journal.clone();
-        blocking(move || journal.update(id, &intent)).await
+        blocking(move || journal.update(id, intent)).await
     }
 
     /// Strikes an intent out. A failure only means that the next start looks at it once more.
