@@ -184,7 +184,9 @@ fn work(root: &Path, manifest: &Mutex<Manifest>, limbo: &Mutex<BTreeSet<String>>
         if !manifest.lock().unwrap().directories.contains(&dir) {
             note(&[&dir]);
             fs::create_dir(root.join(&dir))?;
-            settle(&|m| drop(m.directories.insert(dir.clone())));
+            settle(&|m| {
+                m.directories.insert(dir.clone());
+            });
         }
         let (a, b) = (format!("{dir}/a{}", round % 3), format!("{dir}/b{}", round % 2));
         write(&a, &noise(round, 3000), true)?;
@@ -210,7 +212,9 @@ fn work(root: &Path, manifest: &Mutex<Manifest>, limbo: &Mutex<BTreeSet<String>>
         });
         note(&[&gone]);
         fs::remove_file(root.join(&gone))?;
-        settle(&|m| drop(m.removed.insert(gone.clone())));
+        settle(&|m| {
+            m.removed.insert(gone.clone());
+        });
         if round % 3 == 2 {
             note(&[&b]);
             fs::remove_file(root.join(&b))?;
