@@ -157,7 +157,8 @@ impl<K: Key> Core<K> {
         let counts = done && !attempt.cancelled;
         if counts {
             chain.committed = Some(attempt.generation);
-            (chain.failures, chain.outdated, chain.uncertain) = (0, 0, None);
+            (chain.failures, chain.outdated) = (0, 0);
+            (chain.uncertain, chain.failure) = (None, None);
         } else if let (Err(failure), true) = (&result, attempt.entered) {
             chain.uncertain = Some(failure.clone());
         }
