@@ -11,6 +11,7 @@ use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, State};
+use crate::persist::JobPhase;
 use crate::revalidate::replaced;
 
 /// The attribute that tells whether a file is stored.
@@ -149,8 +150,8 @@ impl Filesystem {
     /// `NoAttribute`; `Stale`; the store's errors.
     pub async fn getxattr(&self, ino: Ino, name: &str) -> Result<Bytes> {
         let inode = self.inodes.get(ino)?;
-        if name == STATE_ATTRIBUTE && inode.kind == Kind::File {
-            return Ok(Bytes::from(storage_state(&inode)));
+        if name == STATE_ATTRIBUTE {
+            return Ok(Bytes::from(self.storage_state(&inode)));
         }
         self.know_meta(&inode).await?;
         inode.state().meta.xattrs.get(name).cloned().ok_or_else(|| no_attribute(name))
@@ -208,6 +209,24 @@ impl Filesystem {
         .await
     }
 
+    /// What `user.staithe.state` says: clean, dirty, persisting, or failed and why; of a directory, what holds for
+    /// itself, not for what is in it.
+    fn storage_state(&self, inode: &Inode) -> String {
+        let is_committing = inode.commit.try_lock().is_err();
+        let phase = self.phase(inode.ino);
+        let state = inode.state();
+        match (phase, &state.failure) {
+            _ if !state.is_dirty() => "clean".to_owned(),
+            (Some((JobPhase::Running, _)), _) => "persisting".to_owned(),
+            (Some((JobPhase::Retrying | JobPhase::Failed, why)), _) => {
+                format!("failed: {}", why.unwrap_or_default())
+            }
+            (None, _) if is_committing => "persisting".to_owned(),
+            (None, Some(why)) => format!("failed: {why}"),
+            (Some((JobPhase::Waiting, _)), _) | (None, None) => "dirty".to_owned(),
+        }
+    }
+
     fn attribute_to_change(&self, ino: Ino, name: &str) -> Result<Arc<Inode>> {
         self.writable()?;
         if name.starts_with("user.staithe.") {
@@ -226,18 +245,6 @@ impl Filesystem {
 
 fn no_attribute(name: &str) -> FsError {
     FsError::new(FsErrorKind::NoAttribute, format!("no attribute {name}"))
-}
-
-/// What `user.staithe.state` says: clean, dirty, persisting, or failed and why.
-fn storage_state(inode: &Inode) -> String {
-    let is_committing = inode.commit.try_lock().is_err();
-    let state = inode.state();
-    match &state.failure {
-        _ if !state.is_dirty() => "clean".to_owned(),
-        _ if is_committing => "persisting".to_owned(),
-        Some(why) => format!("failed: {why}"),
-        None => "dirty".to_owned(),
-    }
 }
 
 fn apply(state: &mut State, set: SetAttr, now: SystemTime) {

@@ -72,7 +72,9 @@ impl Filesystem {
     async fn store_all(&self, until: Instant) -> bool {
         let dirty = self.inodes.dirty();
         if self.writes_back() {
-            dirty.iter().for_each(|inode| self.persist_now(inode));
+            for inode in &dirty {
+                drop(self.persist_now(inode));
+            }
             let left = self.jobs.drain(until.into_std()).await;
             return left.iter().all(|job| job.state == staithe_persist::State::Failed);
         }

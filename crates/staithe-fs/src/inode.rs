@@ -180,6 +180,12 @@ impl State {
         self.meta_dirty || self.bytes_dirty
     }
 
+    /// How many bytes the store does not have. O(changed ranges).
+    pub(crate) fn unstored(&self) -> u64 {
+        let staged = self.staged.as_ref().filter(|_| self.bytes_dirty);
+        staged.map_or(0, |staged| staged.dirty().iter().map(|range| range.end - range.start).sum())
+    }
+
     /// Whether the store cannot yet know this file under its name, so that only we can answer for it.
     pub(crate) fn is_local(&self) -> bool {
         self.link.is_some() && (self.is_dirty() || (self.remote.is_none() && self.staged.is_some()))

@@ -15,7 +15,7 @@
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
-//! `recovery`: what outlives a run. `status`: what it says of itself.
+//! `recovery`: what outlives a run. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -67,6 +67,7 @@ mod state_dir;
 mod status;
 mod streaming;
 mod sums;
+mod sync;
 mod table;
 mod tries;
 mod upload;
@@ -83,7 +84,8 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};
-pub use persist::{Job, JobPhase, SyncReport};
+pub use persist::{Job, JobCounts, JobPhase};
 pub use refresh::{RefreshFailure, RefreshReport};
 pub use status::{FsStatus, ReadStats};
+pub use sync::{SyncProgress, SyncReport};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

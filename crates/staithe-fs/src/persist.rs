@@ -4,13 +4,13 @@
 //! under the lock of the name. So a rename only asks a running attempt to begin again, and what was unlinked has nothing
 //! to commit.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use staithe_persist::{
-    After, Attempt, Class, Config, Failure, Generation, Order, Queue, Runner, State as JobState,
+    After, Attempt, Class, Config, Failure, Generation, JobInfo, Order, Queue, Runner, State as JobState,
+    Ticket,
 };
 
 use crate::api::Ino;
@@ -19,9 +19,12 @@ use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
+use crate::locks::is_below;
 
 /// Jobs under way at once; their bytes are bounded by [`Filesystem::upload_room`].
-const JOBS_AT_ONCE: usize = 64;
+pub(crate) const JOBS_AT_ONCE: usize = 64;
+/// Why a file whose job was cancelled is not stored.
+pub(crate) const CANCELLED: &str = "cancelled; its bytes are kept here";
 
 /// Jobs, by inode.
 pub(crate) type Jobs = Queue<Ino>;
@@ -67,26 +70,46 @@ pub struct Job {
     pub failure: Option<String>,
 }
 
-/// Where a job is.
+/// Where a job is; what needs somebody comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobPhase {
-    /// It waits for its turn, or for another one.
-    Waiting,
-    /// It is being stored.
-    Running,
-    /// It waits for its next try.
-    Retrying,
     /// It failed, or was cancelled, and waits for somebody to say that it is to be tried again.
     Failed,
+    /// It waits for its next try.
+    Retrying,
+    /// It is being stored.
+    Running,
+    /// It waits for its turn, or for another one.
+    Waiting,
 }
 
-/// What could not be stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SyncReport {
-    /// Files and directories that were not in the store when it began.
-    pub stored: u64,
-    /// Those that still are not, and why.
-    pub failures: Vec<(String, String)>,
+/// How many jobs are where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// As [`JobPhase::Waiting`].
+    pub waiting: u64,
+    /// As [`JobPhase::Running`].
+    pub running: u64,
+    /// As [`JobPhase::Retrying`].
+    pub retrying: u64,
+    /// As [`JobPhase::Failed`].
+    pub failed: u64,
+}
+
+impl JobCounts {
+    /// Counts.
+    pub fn of(phases: impl IntoIterator<Item = JobPhase>) -> Self {
+        let mut counts = Self::default();
+        for phase in phases {
+            *match phase {
+                JobPhase::Waiting => &mut counts.waiting,
+                JobPhase::Running => &mut counts.running,
+                JobPhase::Retrying => &mut counts.retrying,
+                JobPhase::Failed => &mut counts.failed,
+            } += 1;
+        }
+        counts
+    }
 }
 
 impl Filesystem {
@@ -100,15 +123,15 @@ impl Filesystem {
             }
         }
         let order = Order::default().lets_finish().not_before(Instant::now() + self.config.write_back_delay);
-        self.enqueue(inode, order);
+        drop(self.enqueue(inode, order));
     }
 
-    /// The same at once: somebody waits for it.
-    pub(crate) fn persist_now(&self, inode: &Arc<Inode>) {
-        self.enqueue(inode, Order::waited().lets_finish());
+    /// The same at once: somebody waits for it. `None`: the queue is at its end.
+    pub(crate) fn persist_now(&self, inode: &Arc<Inode>) -> Option<Ticket<Ino>> {
+        self.enqueue(inode, Order::waited().lets_finish())
     }
 
-    fn enqueue(&self, inode: &Arc<Inode>, order: Order<Ino>) {
+    fn enqueue(&self, inode: &Arc<Inode>, order: Order<Ino>) -> Option<Ticket<Ino>> {
         let (generation, size, parent) = {
             let mut state = inode.state();
             state.queued = Some(state.changes);
@@ -120,10 +143,12 @@ impl Filesystem {
             |dir: &Ino| self.inodes.get(*dir).is_ok_and(|dir| dir.state().marker == Marker::Pending);
         let after = parent.filter(is_pending).map(After::settled);
         let order = after.into_iter().fold(order.bytes(size), Order::after);
-        if let Err(error) = self.jobs.enqueue(inode.ino, generation, order) {
+        let enqueued = self.jobs.enqueue(inode.ino, generation, order);
+        if let Err(error) = &enqueued {
             // What the journal knows is stored by the drain, or the next start.
             tracing::warn!(ino = inode.ino.0, %error, "not stored yet");
         }
+        enqueued.ok()
     }
 
     /// One attempt of a job.
@@ -143,47 +168,13 @@ impl Filesystem {
         Err(if attempt.is_stopped() { Failure::transient(error) } else { failure(&inode, error) })
     }
 
-    /// Stores everything that is not stored. Returns when that is done, however long the store is out of reach; what
-    /// fails for good is reported.
-    ///
-    /// # Cancel safety
-    /// Dropping the future waits no longer; what it began goes on.
-    pub async fn sync(&self) -> SyncReport {
-        for inode in self.inodes.shared() {
-            inode.take_in_untold_writes().await;
-        }
-        let dirty = self.inodes.dirty();
-        let mut report = SyncReport { stored: dirty.len() as u64, failures: Vec::new() };
-        let mut failures = BTreeMap::new();
-        if self.writes_back() {
-            dirty.iter().for_each(|inode| self.persist_now(inode));
-            let failed = self.jobs.barrier().await.unwrap_or_default();
-            failures.extend(failed.into_iter().map(|(ino, failure)| (ino, with_causes(&failure))));
-        } else {
-            for inode in &dirty {
-                if let Err(error) = self.commit_to_its_end(inode).await {
-                    failures.insert(inode.ino, with_causes(&error));
-                }
-            }
-        }
-        for (ino, why) in failures {
-            report.failures.push((self.name_of(ino), why));
-        }
-        report.stored -= report.failures.len().min(dirty.len()) as u64;
-        report
-    }
-
-    /// Every file and directory that is not stored, with what is being done about it. O(jobs).
+    /// Every file and directory that is to be stored, with what is being done about it: what needs somebody first, then
+    /// by path. O(inodes).
     pub fn jobs(&self) -> Vec<Job> {
         let now = Instant::now();
         let jobs = self.jobs.jobs().into_iter().map(|job| Job {
             path: self.name_of(job.key),
-            state: match job.state {
-                JobState::Running | JobState::Committing => JobPhase::Running,
-                JobState::RetryAt if job.failure.is_some() => JobPhase::Retrying,
-                JobState::Failed => JobPhase::Failed,
-                _ => JobPhase::Waiting,
-            },
+            state: phase_of(&job),
             size: job.bytes,
             done: job.progress.map_or(0, |(done, _)| done),
             attempts: job.attempts,
@@ -192,16 +183,7 @@ impl Filesystem {
             failure: job.failure.as_ref().map(|failure| with_causes(failure)),
         });
         let mut jobs: Vec<Job> = jobs.collect();
-        jobs.extend(self.jobless());
-        jobs.sort_by(|a, b| (a.state, &a.path).cmp(&(b.state, &b.path)));
-        jobs
-    }
-
-    /// What is not stored and has no job: its last try failed (write-through), or its job was cancelled.
-    fn jobless(&self) -> Vec<Job> {
-        let without = |inode: &Arc<Inode>| self.jobs.job(&inode.ino).is_none();
-        let dirty = self.inodes.dirty().into_iter().filter(without);
-        let failed = dirty.filter_map(|inode| {
+        jobs.extend(self.jobless().into_iter().filter_map(|inode| {
             let (failure, size) = {
                 let state = inode.state();
                 (state.failure.clone()?, state.size())
@@ -209,49 +191,86 @@ impl Filesystem {
             let path = self.name_of(inode.ino);
             let (state, age) = (JobPhase::Failed, Duration::ZERO);
             Some(Job { path, state, size, done: 0, attempts: 1, age, next: None, failure: Some(failure) })
-        });
-        failed.collect()
+        }));
+        jobs.sort_by(|a, b| (a.state, &a.path).cmp(&(b.state, &b.path)));
+        jobs
     }
 
-    /// Tries again what failed or waits for its next try: these paths, or everything. How many there were.
+    /// How many [`jobs`](Self::jobs) are where. O(inodes).
+    pub(crate) fn job_counts(&self) -> JobCounts {
+        let counts = JobCounts::of(self.jobs.jobs().iter().map(phase_of));
+        JobCounts { failed: counts.failed + self.jobless().len() as u64, ..counts }
+    }
+
+    /// Where the job of an inode is, and why it failed if it did; `None`: it has none.
+    pub(crate) fn phase(&self, ino: Ino) -> Option<(JobPhase, Option<String>)> {
+        let job = self.jobs.job(&ino)?;
+        Some((phase_of(&job), job.failure.as_ref().map(|failure| with_causes(failure))))
+    }
+
+    /// What is not stored, has no job, and is not just being written: its last try failed (write-through), or its job
+    /// was cancelled.
+    fn jobless(&self) -> Vec<Arc<Inode>> {
+        let mut dirty = self.inodes.dirty();
+        dirty.retain(|inode| inode.state().failure.is_some() && self.jobs.job(&inode.ino).is_none());
+        dirty
+    }
+
+    /// Tries again what failed, was cancelled, or waits for its next try: these paths and what is below them, or
+    /// everything. How many there were. O(inodes).
     pub fn retry_jobs(&self, paths: Option<&[String]>) -> u64 {
-        let is_meant = |inode: &Arc<Inode>| {
-            paths.is_none_or(|paths| self.inodes.path(inode.ino).is_ok_and(|path| is_below_any(&path, paths)))
+        let has_failed = |inode: &Arc<Inode>| match self.phase(inode.ino) {
+            Some((phase, _)) => matches!(phase, JobPhase::Failed | JobPhase::Retrying),
+            None => inode.state().failure.is_some(),
         };
-        let dirty: Vec<_> = self.inodes.dirty().into_iter().filter(is_meant).collect();
-        dirty.iter().for_each(|inode| self.persist_now(inode));
-        dirty.len() as u64
+        let is_meant = |inode: &Arc<Inode>| paths.is_none_or(|paths| self.is_at_any(inode.ino, paths));
+        let mut meant = self.inodes.dirty();
+        meant.retain(|inode| is_meant(inode) && has_failed(inode));
+        for inode in &meant {
+            drop(self.persist_now(inode));
+        }
+        meant.len() as u64
     }
 
-    /// Stops storing these files, or everything below these directories. Their bytes stay here, and in the journal,
-    /// until they change again, or [`retry_jobs`](Self::retry_jobs) or the next start stores them. Returns when none is
-    /// being stored any more; how many there were.
+    /// Stops storing these files, and everything below these directories. Their bytes stay here, and in the journal,
+    /// until they change again, or [`retry_jobs`](Self::retry_jobs), [`sync`](Self::sync), the end of the mount or the
+    /// next start stores them. Returns when none is being stored any more; how many were not. O(inodes).
     ///
     /// # Cancel safety
     /// Dropping the future leaves them cancelled, and one of them may still be stored.
     pub async fn cancel_jobs(&self, paths: &[String]) -> u64 {
         let jobs = self.jobs.jobs().into_iter().map(|job| job.key);
-        let meant = jobs.filter(|ino| self.inodes.path(*ino).is_ok_and(|path| is_below_any(&path, paths)));
+        let meant = jobs.filter(|ino| self.is_at_any(*ino, paths));
         let answers = self.jobs.cancel_all(meant.collect::<Vec<_>>()).await;
+        let mut cancelled = 0;
         for (ino, _) in &answers {
-            if let Ok(inode) = self.inodes.get(*ino) {
-                let mut state = inode.state();
-                if state.is_dirty() {
-                    state.failure = Some(String::from("cancelled; its bytes are kept here"));
-                }
+            let Ok(inode) = self.inodes.get(*ino) else { continue };
+            let mut state = inode.state();
+            if state.is_dirty() {
+                state.failure = Some(String::from(CANCELLED));
+                cancelled += 1;
             }
         }
-        answers.len() as u64
+        cancelled
+    }
+
+    fn is_at_any(&self, ino: Ino, above: &[String]) -> bool {
+        self.inodes.path(ino).is_ok_and(|path| above.iter().any(|a| path == *a || is_below(&path, a)))
     }
 
     /// A name to show for an inode.
-    fn name_of(&self, ino: Ino) -> String {
+    pub(crate) fn name_of(&self, ino: Ino) -> String {
         self.inodes.path(ino).unwrap_or_else(|_| format!("inode {} (without a name)", ino.0))
     }
 }
 
-fn is_below_any(path: &str, above: &[String]) -> bool {
-    above.iter().any(|above| path == above || crate::locks::is_below(path, above))
+fn phase_of(job: &JobInfo<Ino>) -> JobPhase {
+    match job.state {
+        JobState::Running | JobState::Committing => JobPhase::Running,
+        JobState::RetryAt if job.failure.is_some() => JobPhase::Retrying,
+        JobState::Failed => JobPhase::Failed,
+        _ => JobPhase::Waiting,
+    }
 }
 
 /// How a failed commit is taken: what may go well later without anybody doing anything is tried again.

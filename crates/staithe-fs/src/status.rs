@@ -2,6 +2,7 @@
 
 use crate::cache::CacheStats;
 use crate::filesystem::Filesystem;
+use crate::persist::JobCounts;
 
 /// Figures of a running filesystem, each as it was at some moment of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,14 @@ pub struct FsStatus {
     pub inodes: u64,
     /// Files and directories of which bytes or attributes are not in the store yet.
     pub dirty_files: u64,
+    /// The bytes of these that are not in the store yet.
+    pub dirty_bytes: u64,
+    /// What is being done about them; of one that is just being written, nothing yet.
+    pub jobs: JobCounts,
+    /// What staging files take of their disk, in bytes.
+    pub staging_used: u64,
+    /// The most that they may; `None`: as much as the disk has.
+    pub staging_limit: Option<u64>,
     /// Objects whose attributes are kept for later runs; `None`: nothing is kept.
     pub attributes_kept: Option<u64>,
     /// The read path.
@@ -45,12 +54,17 @@ pub struct ReadStats {
 impl Filesystem {
     /// The figures now. O(inodes); asks nothing of the store.
     pub fn status(&self) -> FsStatus {
+        let dirty = self.inodes.dirty();
         FsStatus {
             read_only: self.config.read_only,
             writes_back: self.writes_back(),
             open_files: self.files.len() as u64,
             inodes: self.inodes.len() as u64,
-            dirty_files: self.inodes.dirty().len() as u64,
+            dirty_files: dirty.len() as u64,
+            dirty_bytes: dirty.iter().map(|inode| inode.state().unstored()).sum(),
+            jobs: self.job_counts(),
+            staging_used: self.inodes.staging_used(),
+            staging_limit: self.config.staging_size,
             attributes_kept: self.recall.kept(),
             read: self.read_stats(),
             cache: self.cache_stats(),

@@ -257,6 +257,14 @@ impl InodeTable {
         all.into_iter().filter(|i| i.is_shared()).collect()
     }
 
+    /// What the staging files of all inodes take of their disk, in bytes.
+    pub(crate) fn staging_used(&self) -> u64 {
+        let all: Vec<_> = self.maps.read().by_ino.values().cloned().collect();
+        // Not while states are locked: each is a question to the disk.
+        let disk_file = |inode: &Arc<Inode>| inode.state().staged.as_ref().map(|s| s.disk_file().clone());
+        all.iter().filter_map(disk_file).map(|file| file.allocated().unwrap_or_default()).sum()
+    }
+
     /// How many inodes are in memory.
     pub(crate) fn len(&self) -> usize {
         self.maps.read().by_ino.len()

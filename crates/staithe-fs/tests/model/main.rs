@@ -21,6 +21,7 @@ use staithe_fs::{
     RenameMode, SetAttr, Ttl, WriteMode,
 };
 use staithe_store::{DeleteRequest, MemoryOptions, MemoryStore, ObjectStore};
+use tokio::sync::watch;
 use tree::{Model, Node, Open};
 use world::{READ, ROOT, WRITE, World, k};
 
@@ -110,7 +111,7 @@ impl Run {
     }
 
     async fn store_all(&mut self) {
-        assert_eq!(self.w.fs.sync().await.failures, []);
+        assert_eq!(self.w.fs.sync(&watch::Sender::default()).await.failures, []);
         self.m.nodes.iter_mut().for_each(|node| node.dirty = false);
         self.check(true).await;
     }
