@@ -140,7 +140,7 @@ fn a_daemon_that_died_or_hangs_is_said_and_a_new_one_takes_its_place() {
     let (bucket, mut mount) = on_directory();
     let mountpoint = mount.path().to_owned();
     let asked = ["status", text(&mountpoint)];
-    mount.signal(Signal::STOP).unwrap();
+    real::stop(&mut mount);
     let since = Instant::now();
     let said = refusal(FAILED, &asked);
     assert!(said.contains("does not answer") && since.elapsed() < SOON, "{said}");

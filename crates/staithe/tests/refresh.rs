@@ -220,7 +220,7 @@ fn nothing_is_forgotten_by_a_refresh_that_is_refused() {
     let said = refusal(FAILED, &["refresh", text(&at(&mount, "d/changed/below"))]);
     assert!(said.contains("directory"), "{said}");
 
-    mount.signal(Signal::STOP).unwrap();
+    real::stop(&mut mount);
     let said = refusal(FAILED, &["refresh", text(mount.path())]);
     mount.signal(Signal::CONT).unwrap();
     assert!(said.contains("does not answer"), "{said}");

@@ -107,7 +107,7 @@ fn paths_that_are_in_no_mount_or_in_two_are_refused() {
 #[test]
 fn what_a_stopped_daemon_serves_is_not_waited_for() {
     let (_bucket, mut mount) = on_directory();
-    mount.signal(Signal::STOP).unwrap();
+    real::stop(&mut mount);
     let path = at(&mount, "d/e");
     let said = refusal(FAILED, &["warm", text(&path)]);
     mount.signal(Signal::CONT).unwrap();

@@ -144,6 +144,12 @@ pub(crate) fn is_passed(mount: &MountedDaemon, file: &File) -> bool {
     by_itself
 }
 
+/// Stops a daemon (SIGSTOP), and waits until none of its threads can answer any more.
+pub(crate) fn stop(mount: &mut MountedDaemon) {
+    mount.signal(Signal::STOP).unwrap();
+    assert!(wait_until(Duration::from_secs(30), || has_stopped(mount.pid())));
+}
+
 fn has_stopped(pid: u32) -> bool {
     let is_stopped = |task: DirEntry| {
         let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
