@@ -3,14 +3,16 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `warm`, `refresh`), `doctor` looks before anybody mounts.
+//! (`status`, `sync`, `jobs`, `warm`, `refresh`), `doctor` looks before anybody mounts.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
+mod bar;
 mod control;
 mod daemon;
 mod doctor;
 mod failure;
+mod jobs;
 mod locate;
 mod options;
 mod places;
@@ -20,6 +22,7 @@ mod settings;
 mod source;
 mod status;
 mod survey;
+mod sync;
 mod telemetry;
 mod umount;
 mod warm;
@@ -58,12 +61,9 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Umount(options) => umount::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Status(options) => status::run(&options),
-        Command::Top(_)
-        | Command::Sync(_)
-        | Command::Jobs(_)
-        | Command::Reload(_)
-        | Command::Verify(_)
-        | Command::Snapshot(_) => {
+        Command::Sync(options) => sync::run(&options),
+        Command::Jobs(options) => jobs::run(&options),
+        Command::Top(_) | Command::Reload(_) | Command::Verify(_) | Command::Snapshot(_) => {
             Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
         }
     }

@@ -31,10 +31,10 @@ pub(crate) enum Command {
     Status(StatusOptions),
     #[command(hide = true)]
     Top(Rest),
-    #[command(hide = true)]
-    Sync(Rest),
-    #[command(hide = true)]
-    Jobs(Rest),
+    /// Wait until the store has everything that it lacks now
+    Sync(SyncOptions),
+    /// Show what a mount has still to store, and say what is to become of it
+    Jobs(JobsOptions),
     /// Fetch files into the cache of their mount
     Warm(WarmOptions),
     /// Forget what a mount remembers of names and attributes, so that it asks the store
@@ -222,7 +222,7 @@ impl NotYet {
 pub(crate) struct UmountOptions {
     /// Where it is mounted
     pub(crate) mountpoint: PathBuf,
-    /// Store everything first (with --write-mode through that is always so)
+    /// Store everything first, however long that takes; if something cannot be stored, leave it mounted
     #[arg(long)]
     pub(crate) flush: bool,
 }
@@ -242,6 +242,27 @@ pub(crate) struct StatusOptions {
     /// One JSON object; sizes in bytes, times in seconds
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncOptions {
+    /// Where it is mounted, or any path in it
+    pub(crate) mountpoint: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsOptions {
+    /// Where it is mounted, or a path in it: the jobs there and below
+    pub(crate) mountpoint: PathBuf,
+    /// One JSON object; sizes in bytes, times in seconds
+    #[arg(long, conflicts_with_all = ["retry", "cancel"])]
+    pub(crate) json: bool,
+    /// Try again now what failed, was cancelled or waits for its next try, at these paths and below, or all of it
+    #[arg(long, value_name = "PATH", num_args = 0.., conflicts_with = "cancel")]
+    pub(crate) retry: Option<Vec<PathBuf>>,
+    /// Stop storing what is at these paths and below; the bytes stay here
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) cancel: Option<Vec<PathBuf>>,
 }
 
 #[derive(Debug, Args)]

@@ -2,19 +2,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use staithe_fuse::MountEntry;
 
-use crate::control::{Conversation, Failed, Refresh, Refreshed, Reply, Request};
+use crate::control::{Failed, Refresh, Refreshed, Request, ask, wait_for};
 use crate::failure::{DONE, Failure};
 use crate::locate::{key_path, locate};
 use crate::options::RefreshOptions;
-
-/// How long a daemon may take to say that it is there.
-const ANSWER: Duration = Duration::from_secs(5);
-/// For how long a daemon at work may say nothing; it has something to say several times a second.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The paths in one mount, from its root.
 struct Wanted {
@@ -29,11 +23,10 @@ struct Wanted {
 /// told before anything is done.
 pub(crate) fn run(options: &RefreshOptions) -> Result<u8, Failure> {
     let wanted = by_mount(&options.paths)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?;
     let (mut done, mut failures) = (Refreshed::default(), Vec::new());
     for Wanted { mount, paths } in wanted {
-        match runtime.block_on(ask(&mount, &Request::Refresh(Refresh { paths }))) {
+        let request = Request::Refresh(Refresh { paths });
+        match wait_for(ask::<Refreshed>(&mount, &request, |_| Ok(()))) {
             Ok(refreshed) => {
                 done.names += refreshed.names;
                 done.inodes += refreshed.inodes;
@@ -65,21 +58,6 @@ fn by_mount(paths: &[PathBuf]) -> Result<Vec<Wanted>, Failure> {
         }
     }
     Ok(all)
-}
-
-async fn ask(mount: &MountEntry, request: &Request) -> Result<Refreshed, Failure> {
-    let mut conversation = Conversation::begin(mount, request).await?;
-    let mut patience = ANSWER;
-    loop {
-        match conversation.next(patience).await? {
-            Reply::News(_) => patience = PATIENCE,
-            Reply::Done(done) => {
-                return serde_json::from_value(done)
-                    .map_err(|e| Failure::caused("the daemon's answer cannot be understood", &e));
-            }
-            Reply::Error(sentence) => return Err(Failure::failed(sentence)),
-        }
-    }
 }
 
 /// Names may hold anything, also what a terminal would obey.

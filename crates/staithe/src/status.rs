@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::control::{Conversation, Reply, Request, Status};
+use crate::control::{Conversation, Counts, Reply, Request, Status, wait_for};
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
 use crate::options::StatusOptions;
@@ -20,9 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One sentence: nothing of ours is mounted there, or its daemon does not answer.
 pub(crate) fn run(options: &StatusOptions) -> Result<u8, Failure> {
     let place = locate(&options.mountpoint)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?;
-    let reply = runtime.block_on(async {
+    let reply = wait_for(async {
         let mut conversation = Conversation::begin(&place.mount, &Request::Status {}).await?;
         conversation.next(PATIENCE).await
     })?;
@@ -55,7 +53,14 @@ fn print(status: &Status) {
     line("access", &if status.read_only { "read-only" } else { "read and write" });
     line("write mode", &status.write_mode);
     line("open files", &status.open_files);
-    line("dirty files", &status.dirty_files);
+    line("dirty files", &format_args!("{}, {}", status.dirty_files, size(status.dirty_bytes)));
+    let Counts { failed, retrying, running, waiting } = status.jobs;
+    line("jobs", &format_args!("{failed} failed, {retrying} retrying, {running} running, {waiting} waiting"));
+    let used = size(status.staging.used_bytes);
+    match status.staging.limit_bytes {
+        Some(limit) => line("staging", &format_args!("{used} of {} in use", size(limit))),
+        None => line("staging", &format_args!("{used} in use")),
+    }
     if let Some(kept) = status.attributes_kept {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
     }

@@ -8,16 +8,22 @@ use crate::failure::{Failure, KEPT, chain};
 use crate::options::UmountOptions;
 use crate::places;
 use crate::registry::{End, Found};
+use crate::sync::store_all;
 
 /// Unmounts; returns the daemon's exit code.
 ///
 /// # Errors
-/// One sentence: nothing of ours is mounted there, or it is in use.
+/// One sentence: nothing of ours is mounted there, it is in use, or not everything could be stored first where that was
+/// asked for.
 pub(crate) fn run(options: &UmountOptions) -> Result<u8, Failure> {
-    // In write-through mode, the only one yet, unmounting stores everything with or without it.
-    let UmountOptions { mountpoint, flush: _ } = options;
-    let path = places::full_path(mountpoint);
+    let path = places::full_path(&options.mountpoint);
     let mounted = find(&path)?;
+    if options.flush {
+        store_all(&mounted).map_err(|failure| Failure {
+            sentence: format!("{} stays mounted: {}", path.display(), failure.sentence),
+            ..failure
+        })?;
+    }
     let daemon = Found::of(&mounted);
     staithe_fuse::unmount(&path).map_err(|e| Failure::failed(chain(&e)))?;
     let Some(daemon) = daemon else {

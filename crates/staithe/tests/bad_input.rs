@@ -101,9 +101,13 @@ fn wrong_usage_is_one_sentence_and_two() {
     for source in ["bucket", "gs://bucket", "s3://", "file://relative", "memory://x"] {
         bench.refusal(USAGE, source, &mnt, &[]);
     }
-    for options in
-        [&["--no-such-option"][..], &["--metrics", "x"], &["--write-mode", "back"], &["--op-deadline", "x"]]
-    {
+    for options in [
+        &["--no-such-option"][..],
+        &["--metrics", "x"],
+        &["--write-mode", "x"],
+        &["--staging-size", "1MiB"],
+        &["--op-deadline", "x"],
+    ] {
         assert!(bench.refused(USAGE, options).contains(options[0]));
     }
     let bucket = bench.path("bucket");

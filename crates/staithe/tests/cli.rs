@@ -57,7 +57,13 @@ fn no_command_and_wrong_commands() {
     assert!(bench.refusal(USAGE, &[]).contains("--help"));
     assert!(bench.refusal(USAGE, &["mont"]).contains("mont"));
     assert!(bench.refusal(USAGE, &["mount", "memory://"]).contains("<MOUNTPOINT>"));
-    assert!(bench.refusal(USAGE, &["umount"]).contains("<MOUNTPOINT>"));
+    for command in ["umount", "sync", "jobs"] {
+        assert!(bench.refusal(USAGE, &[command]).contains("<MOUNTPOINT>"));
+    }
+    let mnt = bench.path("mnt");
+    for options in [&["--cancel"][..], &["--retry", "--json"], &["--retry", "--cancel", "/mnt/f"]] {
+        assert!(bench.refusal(USAGE, &[&["jobs", &mnt], options].concat()).contains("--"));
+    }
     assert!(bench.refused_option(&["--colour"]).contains("--colour"));
 }
 
@@ -79,21 +85,23 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
         ["--snapshot", "f"],
         ["--audit-log", "syslog"],
         ["--metrics", "localhost:1"],
-        ["--write-mode", "back"],
     ];
     for option in options {
         let said = bench.refused_option(&option);
         assert!(said.contains(option[0]) && said.contains("not available in this version"), "{said}");
     }
-    for command in ["top", "sync", "jobs", "reload", "verify"] {
+    for command in ["top", "reload", "verify"] {
         let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
         assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
     }
     assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
-    for hidden in ["--metrics", "--detached", "  verify", "through, back"] {
+    for hidden in ["--metrics", "--detached", "  verify"] {
         assert!(!help.contains(hidden), "{hidden}");
+    }
+    for shown in ["  sync", "  jobs", "--staging-size", "- back:"] {
+        assert!(help.contains(shown), "{shown}: {help}");
     }
 }
 
@@ -113,6 +121,8 @@ fn wrong_values_are_named() {
         ("--uid", "me"),
         ("--attributes", "some"),
         ("--write-mode", "sideways"),
+        ("--staging-size", "much"),
+        ("--staging-size", "15MiB"),
         ("--on-conflict", "fight"),
         ("--log-format", "xml"),
         ("--log-level", "loud"),
@@ -130,6 +140,7 @@ fn wrong_values_are_named() {
         ("--op-deadline", "-5", "write 30s or 5min"),
         ("--drain-deadline", "-5", "write 30s, 5min or 0"),
         ("--memory-limit", "-1", "write 512MiB or 2GiB"),
+        ("--staging-size", "-1", "write 512MiB or 2GiB"),
     ] {
         let said = bench.refused_option(&[option, value]);
         assert_eq!(said.trim_end().rsplit("; ").next(), Some(advice), "{option} {value}: {said}");
@@ -172,8 +183,11 @@ fn what_cannot_start_says_why() {
 #[test]
 fn what_is_not_mounted_is_not_unmounted() {
     let bench = Bench::new();
-    let said = bench.refusal(FAILED, &["umount", &bench.path("mnt")]);
-    assert!(said.contains("nothing of staithe"), "{said}");
+    let mnt = bench.path("mnt");
+    for arguments in [&["umount", &mnt][..], &["umount", &mnt, "--flush"], &["sync", &mnt], &["jobs", &mnt]] {
+        let said = bench.refusal(FAILED, arguments);
+        assert!(said.contains("nothing of staithe"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

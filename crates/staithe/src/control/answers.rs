@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use staithe_fs::{Filesystem, FsStatus, WarmReport, WarmRequest};
+use staithe_fs::{Filesystem, FsStatus, SyncProgress, WarmReport, WarmRequest};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
-use super::protocol::{Cache, Memory, Refresh, Refreshed, Reply, Request, Status, Warm, Warming};
+use super::protocol::{
+    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Synced, Syncing,
+    Warm, Warming,
+};
 use crate::failure::chain;
 
 /// How often a client hears how far its request has come.
@@ -52,6 +55,16 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
         Request::Status {} => json(&status(served).await?),
         Request::Warm(wanted) => json(&warm(served, wanted, &news).await?),
         Request::Refresh(wanted) => json(&refresh(served, &wanted, &news).await),
+        Request::Sync {} => json(&sync(served, &news).await),
+        Request::Jobs(wanted) => json(&jobs(served, wanted, &news).await?),
+        Request::RetryJobs(wanted) => {
+            let retrying = aside(served, move |fs| fs.retry_jobs(Some(&wanted.paths)));
+            json(&meanwhile(retrying, || news.tell(&Value::Null)).await?)
+        }
+        Request::CancelJobs(wanted) => {
+            let cancelling = served.fs.cancel_jobs(&wanted.paths);
+            json(&meanwhile(cancelling, || news.tell(&Value::Null)).await)
+        }
     }
 }
 
@@ -59,12 +72,31 @@ fn json(value: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|e| format!("the answer cannot be written down: {e}"))
 }
 
-async fn status(served: &Arc<Served>) -> Result<Status, String> {
-    // Looks at every inode, so not on a thread that serves.
-    let asked = Arc::clone(served);
-    let figures: FsStatus = tokio::task::spawn_blocking(move || asked.fs.status())
-        .await
-        .map_err(|e| format!("the figures cannot be had: {e}"))?;
+/// Does what looks at every inode, so not on a thread that serves.
+async fn aside<T: Send + 'static>(
+    served: &Served,
+    look: impl FnOnce(&Filesystem) -> T + Send + 'static,
+) -> Result<T, String> {
+    let fs = Arc::clone(&served.fs);
+    let looking = tokio::task::spawn_blocking(move || look(&fs));
+    looking.await.map_err(|e| format!("it cannot be found out: {e}"))
+}
+
+/// Does `work`, and tells all the while.
+async fn meanwhile<T>(work: impl Future<Output = T>, tell: impl Fn()) -> T {
+    let mut work = pin!(work);
+    let mut tick = interval(NEWS_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = tick.tick() => tell(),
+        }
+    }
+}
+
+async fn status(served: &Served) -> Result<Status, String> {
+    let figures: FsStatus = aside(served, Filesystem::status).await?;
     Ok(Status {
         mountpoint: served.mountpoint.to_string_lossy().into_owned(),
         source: served.source.clone(),
@@ -76,6 +108,9 @@ async fn status(served: &Arc<Served>) -> Result<Status, String> {
         write_mode: if figures.writes_back { "back" } else { "through" }.to_owned(),
         open_files: figures.open_files,
         dirty_files: figures.dirty_files,
+        dirty_bytes: figures.dirty_bytes,
+        jobs: figures.jobs.into(),
+        staging: Staging { used_bytes: figures.staging_used, limit_bytes: figures.staging_limit },
         attributes_kept: figures.attributes_kept,
         inodes: figures.inodes,
         memory: Memory {
@@ -106,30 +141,31 @@ fn cache(served: &Served, figures: &FsStatus) -> Option<Cache> {
 async fn warm(served: &Served, wanted: Warm, news: &News) -> Result<Warming, String> {
     let request = WarmRequest { paths: wanted.paths, jobs: wanted.jobs };
     let progress = watch::Sender::new(WarmReport::default());
-    let mut warming = pin!(served.fs.warm(&request, &progress));
-    let mut tick = interval(NEWS_EVERY);
-    loop {
-        tokio::select! {
-            biased;
-            report = &mut warming => {
-                return report.map(|report| Warming::from(&report)).map_err(|error| chain(&error));
-            }
-            _ = tick.tick() => {
-                let so_far = Warming::from(&*progress.borrow());
-                news.tell(&so_far);
-            }
-        }
-    }
+    let tell = || news.tell(&Warming::from(&*progress.borrow()));
+    let report = meanwhile(served.fs.warm(&request, &progress), tell).await;
+    report.map(|report| Warming::from(&report)).map_err(|error| chain(&error))
 }
 
 async fn refresh(served: &Served, wanted: &Refresh, news: &News) -> Refreshed {
-    let mut refreshing = pin!(served.fs.refresh(&wanted.paths));
-    let mut tick = interval(NEWS_EVERY);
-    loop {
-        tokio::select! {
-            biased;
-            report = &mut refreshing => return report.into(),
-            _ = tick.tick() => news.tell(&Value::Null),
-        }
-    }
+    meanwhile(served.fs.refresh(&wanted.paths), || news.tell(&Value::Null)).await.into()
+}
+
+async fn sync(served: &Served, news: &News) -> Synced {
+    let progress = watch::Sender::new(SyncProgress::default());
+    let tell = || news.tell(&Syncing::from(*progress.borrow()));
+    meanwhile(served.fs.sync(&progress), tell).await.into()
+}
+
+async fn jobs(served: &Served, wanted: Paths, news: &News) -> Result<JobList, String> {
+    let list = move |fs: &Filesystem| {
+        let mut jobs = fs.jobs();
+        jobs.retain(|job| wanted.paths.iter().any(|path| is_at(&job.path, path)));
+        JobList::from(jobs)
+    };
+    meanwhile(aside(served, list), || news.tell(&Value::Null)).await
+}
+
+/// Whether `path` is `above`, or below it.
+fn is_at(path: &str, above: &str) -> bool {
+    above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use staithe_fuse::MountEntry;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -19,6 +21,54 @@ use crate::registry::Found;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for a place in a line that is full.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a daemon may take to say that it is at work.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For how long a daemon at work may say nothing; it has something to say several times a second.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Runs what a command says to daemons.
+///
+/// # Errors
+/// The command's, or that there can be no runtime.
+pub(crate) fn wait_for<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?.block_on(talk)
+}
+
+/// Asks the daemon that serves `mount` something that it says news of while it is at it; its answer.
+///
+/// # Errors
+/// One sentence: the daemon's, or that it has none.
+///
+/// # Cancel safety
+/// Dropping the future ends the request.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    mount: &MountEntry,
+    request: &Request,
+    mut hear: impl FnMut(Value) -> Result<(), Failure>,
+) -> Result<T, Failure> {
+    let mut conversation = Conversation::begin(mount, request).await?;
+    let mut patience = ANSWER;
+    loop {
+        match conversation.next(patience).await? {
+            Reply::News(news) => {
+                hear(news)?;
+                patience = SILENCE;
+            }
+            Reply::Done(done) => return understand(done),
+            Reply::Error(sentence) => return Err(Failure::failed(sentence)),
+        }
+    }
+}
+
+/// What a daemon said.
+///
+/// # Errors
+/// One sentence: it is something else than was asked for.
+pub(crate) fn understand<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value).map_err(|e| Failure::caused("the daemon's answer cannot be understood", &e))
+}
 
 /// A request on its way. Dropping it ends the request.
 #[derive(Debug)]

@@ -27,6 +27,9 @@ mod protocol;
 mod server;
 
 pub(crate) use answers::Served;
-pub(crate) use client::Conversation;
-pub(crate) use protocol::{Failed, Refresh, Refreshed, Reply, Request, Status, Warm, Warming};
+pub(crate) use client::{Conversation, ask, understand, wait_for};
+pub(crate) use protocol::{
+    Counts, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Synced, Syncing,
+    Warm, Warming,
+};
 pub(crate) use server::Server;

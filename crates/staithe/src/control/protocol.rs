@@ -3,12 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use staithe_fs::{RefreshReport, WarmReport};
+use staithe_fs::{Job, JobCounts, JobPhase, RefreshReport, SyncProgress, SyncReport, WarmReport};
 
 /// The version of requests and replies.
 const VERSION: u32 = 1;
 /// The longest line, in bytes, without its end.
 pub(crate) const LINE_MAX: u64 = 1 << 20;
+/// Failures told with their reasons.
+const FAILURES_MAX: usize = 100;
+/// Jobs told of.
+const JOBS_MAX: usize = 1000;
+/// What they may take of a line, in bytes.
+const JOBS_BYTES_MAX: usize = 900 << 10;
 
 /// A request. Its name and its arguments are what stands in `request`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +26,14 @@ pub(crate) enum Request {
     Warm(Warm),
     /// Forget names and attributes. News: it is still at it. Done: [`Refreshed`].
     Refresh(Refresh),
+    /// Wait until the store has everything that it lacks now. News: [`Syncing`]. Done: [`Synced`].
+    Sync {},
+    /// What is to be stored, and what is being done about it. News: it is still at it. Done: [`JobList`].
+    Jobs(Paths),
+    /// Try again what has failed. News: it is still at it. Done: how many there were.
+    RetryJobs(Paths),
+    /// Stop storing. News: it is still at it. Done: how many there were.
+    CancelJobs(Paths),
 }
 
 /// A reply; all but `News` are the last one.
@@ -49,6 +63,13 @@ pub(crate) struct Status {
     pub(crate) open_files: u64,
     /// Files of which something is not in the store yet.
     pub(crate) dirty_files: u64,
+    /// The bytes of these that are not in the store yet.
+    #[serde(default)]
+    pub(crate) dirty_bytes: u64,
+    #[serde(default)]
+    pub(crate) jobs: Counts,
+    #[serde(default)]
+    pub(crate) staging: Staging,
     /// Objects whose attributes are kept for later runs. `null`: nothing is kept.
     #[serde(default)]
     pub(crate) attributes_kept: Option<u64>,
@@ -79,6 +100,15 @@ pub(crate) struct Cache {
     pub(crate) passthrough: bool,
     /// If not, why.
     pub(crate) no_passthrough_because: Option<String>,
+}
+
+/// The local files with bytes that the store does not have, or that are being written.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Staging {
+    /// What they take of their disk.
+    pub(crate) used_bytes: u64,
+    /// `null`: as much as the disk has.
+    pub(crate) limit_bytes: Option<u64>,
 }
 
 /// The memory for read-ahead.
@@ -128,7 +158,69 @@ pub(crate) struct Refreshed {
     pub(crate) failures: Vec<Failed>,
 }
 
-/// What could not be warmed or refreshed, and why.
+/// Where to look: at these paths and below.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Paths {
+    /// From the root of the mount, whose own path is empty.
+    pub(crate) paths: Vec<String>,
+}
+
+/// How far a sync has come: a [`SyncProgress`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Syncing {
+    pub(crate) files: u64,
+    pub(crate) files_left: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_left: u64,
+}
+
+/// What a sync has stored: a [`SyncReport`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Synced {
+    pub(crate) stored: u64,
+    pub(crate) failed: u64,
+    /// The first of them.
+    pub(crate) failures: Vec<Failed>,
+}
+
+/// Jobs: what needs somebody first, then by path.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobList {
+    /// As many as fit.
+    pub(crate) jobs: Vec<JobLine>,
+    /// Of all that were asked for.
+    pub(crate) counts: Counts,
+    /// How many of them did not fit.
+    pub(crate) left_out: u64,
+}
+
+/// How many jobs are in which state.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) failed: u64,
+    pub(crate) retrying: u64,
+    pub(crate) running: u64,
+    pub(crate) waiting: u64,
+}
+
+/// A file or directory that is to be stored: a [`Job`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobLine {
+    /// From the root of the mount.
+    pub(crate) path: String,
+    /// `failed`, `retrying`, `running` or `waiting`.
+    pub(crate) state: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) done_bytes: u64,
+    pub(crate) tries: u32,
+    pub(crate) age_seconds: u64,
+    /// `null`: there is no time set for it.
+    pub(crate) next_try_seconds: Option<u64>,
+    /// Why the last try failed.
+    pub(crate) failure: Option<String>,
+}
+
+/// What could not be warmed, refreshed or stored, and why.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failed {
     pub(crate) path: String,
@@ -155,6 +247,65 @@ impl From<RefreshReport> for Refreshed {
         let failures = report.failures.into_iter();
         let failures = failures.map(|f| Failed { path: f.path, reason: f.reason }).collect();
         Self { names: report.names, inodes: report.inodes, failures }
+    }
+}
+
+impl From<SyncProgress> for Syncing {
+    fn from(progress: SyncProgress) -> Self {
+        let SyncProgress { files, files_left, bytes, bytes_left } = progress;
+        Self { files, files_left, bytes, bytes_left }
+    }
+}
+
+impl From<SyncReport> for Synced {
+    fn from(report: SyncReport) -> Self {
+        let failed = report.failures.len() as u64;
+        let first = report.failures.into_iter().take(FAILURES_MAX);
+        let failures = first.map(|(path, reason)| Failed { path, reason }).collect();
+        Self { stored: report.stored, failed, failures }
+    }
+}
+
+impl From<JobCounts> for Counts {
+    fn from(counts: JobCounts) -> Self {
+        let JobCounts { waiting, running, retrying, failed } = counts;
+        Self { failed, retrying, running, waiting }
+    }
+}
+
+impl From<Vec<Job>> for JobList {
+    fn from(jobs: Vec<Job>) -> Self {
+        let (all, counts) = (jobs.len(), JobCounts::of(jobs.iter().map(|job| job.state)).into());
+        let mut room = JOBS_BYTES_MAX;
+        let fits = |line: &JobLine| {
+            let len = serde_json::to_vec(line).map_or(usize::MAX, |text| text.len());
+            room = room.saturating_sub(len);
+            room > 0
+        };
+        let jobs: Vec<_> = jobs.into_iter().take(JOBS_MAX).map(JobLine::from).take_while(fits).collect();
+        Self { left_out: (all - jobs.len()) as u64, jobs, counts }
+    }
+}
+
+impl From<Job> for JobLine {
+    fn from(job: Job) -> Self {
+        let state = match job.state {
+            JobPhase::Failed => "failed",
+            JobPhase::Retrying => "retrying",
+            JobPhase::Running => "running",
+            JobPhase::Waiting => "waiting",
+        };
+        Self {
+            path: job.path,
+            state: state.to_owned(),
+            size_bytes: job.size,
+            done_bytes: job.done,
+            tries: job.attempts,
+            age_seconds: job.age.as_secs(),
+            // Not 0 before it is due.
+            next_try_seconds: job.next.map(|next| next.as_millis().div_ceil(1000) as u64),
+            failure: job.failure,
+        }
     }
 }
 
@@ -191,19 +342,52 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn requests_are_read_as_they_are_written() {
         let warm = Request::Warm(Warm { paths: vec![String::new(), "a \"b\"\n".to_owned()], jobs: 3 });
         let refresh = Request::Refresh(Refresh { paths: vec!["d".to_owned()] });
-        for request in [Request::Status {}, warm, refresh] {
+        let paths = || Paths { paths: vec!["d".to_owned()] };
+        let jobs = [Request::Jobs(paths()), Request::RetryJobs(paths()), Request::CancelJobs(paths())];
+        let others = [Request::Status {}, Request::Sync {}, warm, refresh];
+        for request in others.into_iter().chain(jobs) {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));
             assert_eq!(Request::parse(&line).unwrap(), request);
         }
         let line = br#"{"v":1,"request":{"status":{"later":1}},"more":2}"#;
         assert_eq!(Request::parse(line).unwrap(), Request::Status {});
+    }
+
+    #[test]
+    fn jobs_fit_into_a_line_and_those_that_do_not_are_counted() {
+        let job = |n: usize, path: &str, state| Job {
+            path: format!("{path}{n:06}"),
+            state,
+            size: 1,
+            done: 0,
+            attempts: 1,
+            age: Duration::from_millis(1900),
+            next: Some(Duration::from_millis(100)),
+            failure: Some("the store is away".to_owned()),
+        };
+        let some: Vec<_> = (0..20).map(|n| job(n, "f", JobPhase::Retrying)).collect();
+        let all = JobList::from(some);
+        assert_eq!((all.jobs.len(), all.counts.retrying, all.left_out), (20, 20, 0));
+        assert_eq!((all.jobs[0].age_seconds, all.jobs[0].next_try_seconds), (1, Some(1)));
+        // Six bytes in JSON for one of a path's.
+        for path in ["f", &"\u{1}".repeat(1000)] {
+            let many: Vec<_> = (0..100_000).map(|n| job(n, path, JobPhase::Waiting)).collect();
+            let jobs = JobList::from(many);
+            assert_eq!(jobs.counts.waiting, 100_000);
+            assert_eq!(jobs.left_out + jobs.jobs.len() as u64, 100_000);
+            assert!(jobs.jobs.len() > 100 && jobs.jobs.len() <= JOBS_MAX, "{}", jobs.jobs.len());
+            let line = serde_json::to_vec(&Reply::Done(serde_json::to_value(jobs).unwrap())).unwrap();
+            assert!(line.len() as u64 <= LINE_MAX, "{}", line.len());
+        }
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! A progress bar on standard error, where somebody sees it.
+
+use std::io::IsTerminal as _;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A progress bar of bytes; it goes when it is dropped.
+pub(crate) struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    /// Shows nothing unless standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(0);
+        let template = "[{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            // Plain characters: a line that is measured as too long would be cleared with the one above it.
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self(Some(bar))
+    }
+
+    pub(crate) fn show(&self, done: u64, total: u64, message: String) {
+        let Some(bar) = &self.0 else { return };
+        bar.set_message(message);
+        bar.set_length(total);
+        bar.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
