@@ -40,18 +40,19 @@ impl Filesystem {
         let entry = if self.writes_back() {
             self.marker_key(&path)?;
             (state.marker, state.meta_dirty) = (Marker::Pending, true);
-            self.born_unstored(&directory, state).await?
+            let entry = self.born_unstored(&directory, state).await?;
+            self.remember_empty(entry.attr.ino);
+            entry
         } else {
             self.put_marker(&path, &state.meta, PutCondition::IfAbsent).await?;
             state.marker = Marker::Present;
             self.outdate_flat_at(&path);
             self.born(&directory, state, begun)
         };
-        self.remember_empty(entry.attr.ino);
         Ok(entry)
     }
 
-    /// A new directory is remembered whole: it has no names.
+    /// A new directory that the store has not been told of is remembered whole: it has no names.
     fn remember_empty(&self, dir: Ino) {
         let until = deadline(self.config.metadata_ttl, Instant::now());
         if let Ok(listing) = self.names.listing(self.names.begin(dir.0), until) {

@@ -78,10 +78,8 @@ impl Filesystem {
                 self.bring_in(&open.inode, block).await?;
             } else if let Some(bytes) = self.read_cached(&open.inode, offset..end).await {
                 return Ok(ReadData::from(bytes));
-            } else {
-                if let Some(data) = self.read_stored(&open, offset, end - offset).await? {
-                    return Ok(data);
-                }
+            } else if let Some(data) = self.read_stored(&open, offset, end - offset).await? {
+                return Ok(data);
             }
         }
     }

@@ -52,7 +52,7 @@ impl Filesystem {
     /// Dropping the future waits no longer; what it began goes on.
     pub async fn sync(&self, progress: &watch::Sender<SyncProgress>) -> SyncReport {
         for inode in self.inodes.shared() {
-            inode.take_in_mapped_writes().await;
+            inode.take_in_untold_writes().await;
         }
         let dirty = self.inodes.dirty();
         let mut left: HashMap<Ino, u64> = dirty.iter().map(|inode| (inode.ino, unstored(inode))).collect();

@@ -153,7 +153,7 @@ impl Driver {
             after: after.iter().map(|(key, needs)| After { key: *key, needs: *needs }).collect(),
             bytes,
             overlap,
-            not_before: (c & 16 == 16).then(|| self.now),
+            not_before: (c & 16 == 16).then_some(self.now),
         };
         let expected = if self.naive.closed {
             Err(Refused::Closed)
