@@ -110,7 +110,8 @@ impl Filesystem {
 
     /// Changes attributes in memory, and in the store unless the next commit of the file does it anyway.
     async fn change_meta(&self, inode: &Arc<Inode>, change: impl Fn(&mut State) -> Result<()>) -> Result<()> {
-        let _serial = inode.commit.lock().await;
+        // Nothing is stored here then, and what is being stored may take long: it finds the change when it is done.
+        let _serial = if self.writes_back() { None } else { Some(inode.commit.lock().await) };
         let before = {
             let mut state = inode.state();
             if state.replaced {

@@ -244,10 +244,10 @@ impl Filesystem {
         loop {
             let size = inode.state().size();
             door.unless_stopped(self.bring_in(inode, 0..size)).await?;
+            // Before the bytes are read, and the name is locked: what waits for a place holds nothing.
+            let _room = door.unless_stopped(async { Ok(self.upload_room(size).await) }).await?;
             let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
             let key = self.key(&path)?;
-            // Before the bytes are read: what waits for a place holds none.
-            let _room = self.upload_room(size).await;
             door.pass().await?;
             let (job, bytes) = {
                 let mut state = inode.state();

@@ -355,7 +355,10 @@ pub(crate) fn merge(dir: &Inode, prefix: &str, page: &ListPage) -> Vec<(Arc<str>
     for object in &page.objects {
         let Some(name) = object.key.as_str().strip_prefix(prefix) else { continue };
         if name.is_empty() {
-            dir.state().marker = Marker::Present;
+            let mut state = dir.state();
+            if state.marker != Marker::Pending {
+                state.marker = Marker::Present;
+            }
         } else if check_name(name).is_ok() {
             entries.push((Arc::from(name), Dent::from(object)));
         }

@@ -137,6 +137,7 @@ impl Filesystem {
         let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
+        let room = Room::new(config.staging_size, &local.state_dir.staging());
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
@@ -164,7 +165,7 @@ impl Filesystem {
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
             sayings: Sayings::default(),
-            room: Room::new(config.staging_size),
+            room,
             jobs: jobs_of(me.clone(), runtime.clone()),
             runtime,
             upload_room: Semaphore::new(UPLOAD_PIECES),

@@ -21,7 +21,7 @@ use crate::commit::with_causes;
 use crate::config::WriteMode;
 use crate::error::Result;
 use crate::filesystem::Filesystem;
-use crate::inode::{Inode, Marker, State};
+use crate::inode::{Inode, Marker, Remote, State};
 use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
 use crate::journal::Word;
 use crate::metadata::FileMeta;
@@ -77,14 +77,27 @@ impl Filesystem {
     /// Says it of many inodes, beside other `words`: all of it or nothing survives. To be called while no name of theirs
     /// can go.
     fn say_all(&self, inodes: &[Arc<Inode>], mut words: Vec<Word>) -> Result<()> {
+        // Before anybody is asked whether the journal has a word of them: who says the first one now is waited for.
         let _order = self.sayings.0.lock();
         let mut said = Vec::new();
         for inode in inodes {
             let Ok(path) = self.inodes.path(inode.ino) else { continue };
             let mut state = inode.state();
-            let (Some(id), Some(intent)) = (state.kept, self.intent_of(&mut state, &path)?) else { continue };
-            words.push((id, Some(intent)));
-            said.push((inode, id));
+            let Some(id) = state.kept else { continue };
+            match self.intent_of(&mut state, &path) {
+                Ok(Some(intent)) => {
+                    words.push((id, Some(intent)));
+                    said.push((inode, id));
+                }
+                Ok(None) => {}
+                // The others are to be said all the same.
+                Err(error) => {
+                    tracing::error!(path, error = with_causes(&error), "the journal keeps its old name");
+                }
+            }
+        }
+        if words.is_empty() {
+            return Ok(());
         }
         self.journal.write(&words)?;
         for (inode, id) in said {
@@ -94,6 +107,29 @@ impl Filesystem {
             }
         }
         Ok(())
+    }
+
+    /// Says of an inode that it is at `path`, where its object is `remote`, before anything else knows that, and the other
+    /// `words` with it.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`: what was said before may stand.
+    pub(crate) fn say_ahead(
+        &self,
+        inode: &Inode,
+        path: &str,
+        remote: &Remote,
+        mut words: Vec<Word>,
+    ) -> Result<()> {
+        let _order = self.sayings.0.lock();
+        let mut state = inode.state();
+        if let Some(id) = state.kept {
+            let before = state.remote.replace(remote.clone());
+            let intent = self.intent_of(&mut state, path);
+            state.remote = before;
+            words.extend(intent?.map(|intent| (id, Some(intent))));
+        }
+        if words.is_empty() { Ok(()) } else { self.journal.write(&words) }
     }
 
     /// What the journal is to say of an inode; `None` if the store has all of it.
@@ -163,11 +199,7 @@ impl Filesystem {
     /// After a change of names or attributes: what the journal says of these inodes it is to say as it is now, and the
     /// other `words` with it.
     pub(crate) fn keep_anew(&self, inodes: &[Arc<Inode>], words: Vec<Word>) {
-        let kept: Vec<_> = inodes.iter().filter(|inode| inode.state().kept.is_some()).cloned().collect();
-        if kept.is_empty() && words.is_empty() {
-            return;
-        }
-        if let Err(error) = self.say_all(&kept, words) {
+        if let Err(error) = self.say_all(inodes, words) {
             let error = with_causes(&error);
             tracing::error!(error, "the journal does not know of a change; a crash would undo it");
         }

@@ -347,7 +347,7 @@ impl Filesystem {
             let (mtime, ctime) = (state.meta.mtime.max(meta.mtime), state.meta.ctime.max(meta.ctime));
             state.meta = FileMeta { mtime, ctime, ..meta };
         }
-        if marker != Marker::Unknown {
+        if marker != Marker::Unknown && state.marker != Marker::Pending {
             state.marker = marker;
         }
     }

@@ -31,7 +31,15 @@ pub(crate) type Jobs = Queue<Ino>;
 
 /// A queue for the jobs of a filesystem.
 pub(crate) fn jobs_of(fs: Weak<Filesystem>, runtime: tokio::runtime::Handle) -> Jobs {
-    let config = Config { concurrency: JOBS_AT_ONCE, ..Config::default() };
+    // What is to be stored is in memory and on the disk anyway: `Room` bounds it. Their bytes on the way are bounded by
+    // `upload_room`, part by part.
+    let config = Config {
+        concurrency: JOBS_AT_ONCE,
+        max_jobs: usize::MAX,
+        max_bytes: u64::MAX,
+        bytes_in_flight: u64::MAX,
+        ..Config::default()
+    };
     Queue::new(config, Arc::new(Storer(fs)), runtime)
 }
 
@@ -147,6 +155,7 @@ impl Filesystem {
         if let Err(error) = &enqueued {
             // What the journal knows is stored by the drain, or the next start.
             tracing::warn!(ino = inode.ino.0, %error, "not stored yet");
+            inode.state().queued = None;
         }
         enqueued.ok()
     }
@@ -156,8 +165,8 @@ impl Filesystem {
         let Ok(inode) = self.inodes.get(*attempt.key()) else { return Ok(()) };
         let done = self.commit(&inode, &Door::of(attempt)).await;
         let error = match done {
-            Err(error) if !inode.state().lost => error,
-            // Also what was given up to another client is stored, beside theirs.
+            Err(error) if !is_given_up(&inode) => error,
+            // What was given up to another client is stored beside theirs, or nowhere: nobody can try it again.
             _ => {
                 inode.settle_staging();
                 self.inodes.let_go(&inode);
@@ -271,6 +280,12 @@ fn phase_of(job: &JobInfo<Ino>) -> JobPhase {
         JobState::Failed => JobPhase::Failed,
         _ => JobPhase::Waiting,
     }
+}
+
+/// Whether it lost its name, by our doing or another client's.
+fn is_given_up(inode: &Inode) -> bool {
+    let state = inode.state();
+    state.lost || state.link.is_none()
 }
 
 /// How a failed commit is taken: what may go well later without anybody doing anything is tried again.

@@ -19,7 +19,7 @@ use crate::journal::{IntentId, Word};
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::state_dir::may_be_lost;
-use crate::tries::{Tries, changes_of};
+use crate::tries::Tries;
 use crate::upload::blocking;
 
 impl Filesystem {
@@ -75,25 +75,76 @@ impl Filesystem {
         }
         let mut words: Vec<Word> = Vec::new();
         if !settled {
-            for (id, intent) in rest {
-                if intent.move_key(from_prefix, to_prefix)? {
-                    words.push((*id, Some(intent.clone())));
+            for (id, intent) in &mut *rest {
+                match intent.move_key(from_prefix, to_prefix) {
+                    Ok(false) => {}
+                    Ok(true) => words.push((*id, Some(intent.clone()))),
+                    Err(error) => cannot_finish(&describe(intent), &error),
                 }
             }
         }
         match self.resume_move(from_prefix, to_prefix, *switched).await {
             Ok(()) => {
                 tracing::info!(intent = text, "finished what an earlier run had begun");
+                for word in &mut words {
+                    self.rebase_moved(word, rest).await?;
+                }
                 words.push((id, None));
             }
-            Err(error) => cannot_finish(&text, &error),
+            Err(error) => {
+                cannot_finish(&text, &error);
+                // What is said from now on of keys below the old name is not about what moved.
+                let remains = Intent::RenameTree {
+                    from_prefix: from_prefix.clone(),
+                    to_prefix: to_prefix.clone(),
+                    switched: *switched,
+                    settled: true,
+                };
+                words.push((id, Some(remains)));
+            }
         }
         let journal = self.journal.clone();
         blocking(move || journal.write(&words).and_then(|()| journal.sync())).await
     }
 
+    /// What an intent that moved was made from is a copy now, with a version of its own.
+    async fn rebase_moved(&self, word: &mut Word, rest: &mut [(IntentId, Intent)]) -> Result<()> {
+        let (id, Some(intent)) = word else { return Ok(()) };
+        let (key, base, size) = match intent {
+            Intent::Store(store) => match (&mut store.base, store.state.base_size) {
+                (Some(base), Some(size)) => (store.key.clone(), base, size),
+                _ => return Ok(()),
+            },
+            Intent::Attributes(attributes) => (attributes.key.clone(), &mut attributes.base, attributes.size),
+            _ => return Ok(()),
+        };
+        // Of another length it is another client's: the commit will find that out.
+        let Some(copy) = self.head(key).await?.filter(|copy| copy.size == size) else { return Ok(()) };
+        *base = copy.version;
+        if let Some((_, moved)) = rest.iter_mut().find(|(other, _)| *other == *id) {
+            *moved = intent.clone();
+        }
+        Ok(())
+    }
+
+    /// Strikes out what was said earlier of the name that an intent is about.
+    async fn strike_out_rival(&self, intent: &Intent) {
+        let key = match intent {
+            Intent::Store(store) => &store.key,
+            Intent::Attributes(attributes) => &attributes.key,
+            Intent::Marker(marker) => &marker.key,
+            Intent::RenameTree { .. } | Intent::Upload { .. } => return,
+        };
+        let rival = self.path_of(key).ok().and_then(|path| self.inode_at(path));
+        let kept = rival.and_then(|rival| rival.state().kept.take());
+        if let Some(id) = kept {
+            self.forget_intent(id).await;
+        }
+    }
+
     async fn finish(&self, id: IntentId, intent: Intent) -> Result<Finished> {
         self.may_finish()?;
+        self.strike_out_rival(&intent).await;
         let inode = match intent {
             Intent::RenameTree { .. } => return Ok(Finished::Resumed),
             Intent::Upload { key, upload_id } => {
@@ -147,7 +198,7 @@ impl Filesystem {
         let mut revived = self.named(path, meta);
         if let Some(id) = &revived.meta.write_id {
             revived.tries = Tries::resume(id);
-            revived.changes = changes_of(id).unwrap_or(0);
+            revived.changes = revived.tries.resumed_at();
         }
         revived.remote = base.map(|version| Remote { key, version, size });
         revived.staged = Some(file);
@@ -175,7 +226,8 @@ impl Filesystem {
         };
         {
             let mut state = there.state();
-            (state.meta, state.meta_dirty, state.marker) = (revived.meta, true, revived.marker);
+            (state.meta, state.meta_known) = (revived.meta, true);
+            (state.meta_dirty, state.marker) = (true, revived.marker);
         }
         Ok(there)
     }

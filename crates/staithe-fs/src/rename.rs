@@ -10,6 +10,7 @@ use crate::api::{Ino, Lookup, RenameMode};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
+use crate::journal::IntentId;
 use crate::locks::{PathGuard, Scope, is_below};
 use crate::names::check_name;
 use crate::refresh::Moment;
@@ -128,8 +129,15 @@ impl Filesystem {
         }
         let begun = self.refreshes.moment();
         let remote = source.state().remote.clone();
+        let gone = target.and_then(|target| target.state().kept);
         if let Some(remote) = remote {
-            self.move_object(source, &remote, &to_key, from, &from_path).await?;
+            let moved = self.move_object(source, &remote, &to_path, gone, from, &from_path).await;
+            if moved.is_err() {
+                // As it was.
+                let both: Vec<_> = std::iter::once(source).chain(target).cloned().collect();
+                self.keep_anew(&both, Vec::new());
+            }
+            moved?;
         } else {
             // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
             // truncated file replaces does, so that the name is never empty and a lost race is noticed.
@@ -143,6 +151,10 @@ impl Filesystem {
         self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
         if let Some(target) = target {
             self.nameless(target);
+        }
+        if source.state().kept.is_some() {
+            // A job of it may have ended, or failed, under the old name.
+            self.persist_later(source);
         }
         Ok(())
     }
@@ -169,10 +181,12 @@ impl Filesystem {
         &self,
         source: &Arc<Inode>,
         remote: &Remote,
-        to: &staithe_store::Key,
+        to_path: &str,
+        gone: Option<IntentId>,
         from: End<'_>,
         from_path: &str,
     ) -> Result<()> {
+        let to = &self.key(to_path)?;
         let _landing = source.landing.lock().await;
         let version = match self.copy_object(remote, to, None).await {
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
@@ -185,6 +199,8 @@ impl Filesystem {
         let moved = Remote { key: to.clone(), version, size: remote.size };
         let directory = self.inodes.get(from.parent)?;
         self.keep_directory(&directory).await?;
+        // Before the old name goes: a start after a crash finds neither that, nor what was to be stored over the new one.
+        self.say_ahead(source, to_path, &moved, gone.map(|id| (id, None)).into_iter().collect())?;
         let conditional = self.store.capabilities().delete_if_match;
         let if_match = conditional.then(|| remote.version.etag.clone());
         let delete = DeleteRequest { key: self.key(from_path)?, if_match, version_id: None };
@@ -242,6 +258,11 @@ impl Filesystem {
         if let Ok(directory) = self.inodes.get(from.parent) {
             self.keep_directory(&directory).await?;
         }
+        for inode in self.unstored_below(&from_path) {
+            // What the store has is looked at when it is copied.
+            let path = self.inodes.path(inode.ino)?;
+            self.key(&format!("{to_path}{}", path.strip_prefix(&from_path).unwrap_or_default()))?;
+        }
         let meta = source.state().meta.clone();
         let begun = self.refreshes.moment();
         let moved = self.move_tree(&from_path, &to_path, &meta, target.is_some()).await;
@@ -258,8 +279,16 @@ impl Filesystem {
         for moved in std::iter::once(source).chain(target) {
             self.forget_listings(moved.ino);
         }
-        self.settle_move(moved?);
+        self.settle_move(moved?, &to_path);
         Ok(())
+    }
+
+    /// What is not stored at a path and below.
+    pub(crate) fn unstored_below(&self, above: &str) -> Vec<Arc<Inode>> {
+        let is_below_it = |inode: &Arc<Inode>| {
+            self.inodes.path(inode.ino).is_ok_and(|path| path == above || is_below(&path, above))
+        };
+        self.inodes.dirty().into_iter().filter(is_below_it).collect()
     }
 
     /// After a directory could not move: forgets what was learned of its new name while copies were there.

@@ -109,9 +109,9 @@ impl Filesystem {
     /// After the names of a moved tree are what they are to be: the journal says of all that is not stored below where it
     /// is now, and that the move is done, or what remains of it; all of that at once, so that no crash brings an old name
     /// back.
-    pub(crate) fn settle_move(&self, moved: TreeMove) {
+    pub(crate) fn settle_move(&self, moved: TreeMove, to: &str) {
         let TreeMove { id, remains } = moved;
-        self.keep_anew(&self.inodes.dirty(), vec![(id, remains)]);
+        self.keep_anew(&self.unstored_below(to), vec![(id, remains)]);
     }
 
     /// Finishes a move that a crash interrupted. What somebody wrote since, under either name, stays: an object

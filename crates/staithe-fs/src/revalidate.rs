@@ -78,7 +78,7 @@ impl Filesystem {
     pub(crate) async fn know_directory(&self, dir: &Arc<Inode>) -> Result<()> {
         let changes = {
             let state = dir.state();
-            if state.meta_known || state.link.is_none() {
+            if state.meta_known || state.is_dirty() || state.link.is_none() {
                 return Ok(());
             }
             state.changes

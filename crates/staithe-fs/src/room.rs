@@ -3,11 +3,19 @@
 //! A file counts with the blocks that the disk has given it, so holes are free, and bytes that somebody else wrote to it
 //! count from the next look on. What is over the bound is refused before it is written; it is waited for where that can be
 //! done.
+//!
+//! The last of a disk is not theirs: the journal, which is beside them, needs it to say what becomes of them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::{FsError, FsErrorKind, Result};
+
+/// What is left to others of the staging files' disk, in bytes; a twentieth of a small one.
+const RESERVE: u64 = 64 << 20;
 
 /// What staging files hold.
 #[derive(Debug)]
@@ -15,6 +23,9 @@ pub(crate) struct Room {
     limit: u64,
     used: AtomicU64,
     freed: Notify,
+    dir: PathBuf,
+    /// What may still be written before the disk is asked again.
+    credit: AtomicU64,
 }
 
 /// What one staging file holds of it; returned when it is dropped.
@@ -25,9 +36,32 @@ pub(crate) struct Share {
 }
 
 impl Room {
-    pub(crate) fn new(limit: Option<u64>) -> Arc<Self> {
-        let (used, freed) = (AtomicU64::new(0), Notify::new());
-        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used, freed })
+    pub(crate) fn new(limit: Option<u64>, dir: &Path) -> Arc<Self> {
+        let (used, freed, credit) = (AtomicU64::new(0), Notify::new(), AtomicU64::new(0));
+        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used, freed, dir: dir.to_owned(), credit })
+    }
+
+    /// Fails if so many bytes more would take the last of the disk. One statvfs(2) for each part of the reserve that is
+    /// written.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub(crate) fn refuse_the_last(&self, bytes: u64) -> Result<()> {
+        let spend = |credit: u64| credit.checked_sub(bytes);
+        if self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, spend).is_ok() {
+            return Ok(());
+        }
+        // A disk that cannot say is written to until it refuses.
+        let Ok(disk) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
+        let reserve = RESERVE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 20);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < reserve.saturating_add(bytes) {
+            let text =
+                format!("the disk of the state directory has {free} bytes left, which the journal may need");
+            return Err(FsError::new(FsErrorKind::NoSpace, text));
+        }
+        self.credit.store(reserve / 4, Ordering::Release);
+        Ok(())
     }
 
     /// Whether so many bytes more would fit. Of writers that ask at once each may be told so: the bound is passed by
@@ -89,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_goes_on_when_a_share_is_returned() {
-        let room = Room::new(Some(100));
+        let room = Room::new(Some(100), Path::new("/"));
         let mut share = room.share();
         share.set(80);
         assert!(room.fits(20) && !room.fits(21));
@@ -104,7 +138,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_everything_fits() {
-        let room = Room::new(None);
+        let room = Room::new(None, Path::new("/"));
         let mut share = room.share();
         share.set(1 << 60);
         assert!(room.fits(u64::MAX));

@@ -25,7 +25,12 @@ pub(crate) struct Tries {
     series: Option<String>,
     /// Whether one of them may have made the object under the inode's name.
     pub(crate) unsure: bool,
+    /// The count of changes of the try that an earlier process noted.
+    resumed: Option<u64>,
 }
+
+/// How far the counts of two processes are apart: the same id never means two contents.
+const GAP: u64 = 1 << 32;
 
 impl Tries {
     /// The write id of a try with the content of `changes`.
@@ -37,7 +42,12 @@ impl Tries {
     /// Goes on with the series of a try that an earlier process noted.
     pub(crate) fn resume(id: &str) -> Self {
         let series = id.rsplit_once('-').map(|(series, _)| series.to_owned());
-        Self { series, unsure: true }
+        Self { series, unsure: true, resumed: Some(changes_of(id).unwrap_or(0)) }
+    }
+
+    /// The count of changes to go on with.
+    pub(crate) fn resumed_at(&self) -> u64 {
+        self.resumed.unwrap_or(0).saturating_add(GAP)
     }
 
     fn made(&self, object: &ObjectMeta) -> bool {
@@ -132,7 +142,10 @@ impl Filesystem {
 impl State {
     /// Whether an object that a try of this made has all of its changes.
     fn is_all_in(&self, stored: &ObjectMeta) -> bool {
-        write_id(stored).and_then(changes_of).is_some_and(|theirs| theirs >= self.changes)
+        let Some(theirs) = write_id(stored).and_then(changes_of) else { return false };
+        // What an earlier process stored has all that it had noted, as long as nothing changed since.
+        let is_untouched = self.changes == self.tries.resumed_at();
+        theirs == self.changes || self.tries.resumed.is_some_and(|noted| is_untouched && theirs >= noted)
     }
 
     /// An earlier try, maybe of an earlier process, had stored all of it. The staging file, which is of no more use.

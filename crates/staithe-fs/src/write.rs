@@ -57,6 +57,7 @@ impl Filesystem {
         let handle = self.writer(handle)?;
         let end = offset.saturating_add(data.len() as u64);
         self.refuse_too_large(end)?;
+        self.room.refuse_the_last(data.len() as u64)?;
         let inode = &handle.inode;
         let mut state = inode.state();
         refuse_replaced(&state)?;
@@ -80,6 +81,7 @@ impl Filesystem {
         self.refuse_too_large(end)?;
         if matches!(how, Allocate::Extend | Allocate::KeepSize) {
             self.await_room(len).await?;
+            self.room.refuse_the_last(len)?;
         }
         let inode = &handle.inode;
         let mut state = inode.state();

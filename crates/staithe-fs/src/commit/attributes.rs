@@ -41,12 +41,15 @@ impl Filesystem {
             return Ok(());
         }
         let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
-        let (meta, changes, is_new) = {
-            let state = inode.state();
-            (state.meta.clone(), state.changes, state.marker == Marker::Pending)
+        let (meta, changes, is_new, may_be_ours) = {
+            let mut state = inode.state();
+            let may_be_ours = std::mem::replace(&mut state.tries.unsure, true);
+            (state.meta.clone(), state.changes, state.marker == Marker::Pending, may_be_ours)
         };
         door.pass().await?;
         let begun = self.refreshes.moment();
+        // An earlier try of ours may have made it.
+        let is_new = is_new && !may_be_ours;
         let condition = if is_new { PutCondition::IfAbsent } else { PutCondition::Always };
         match self.put_marker(&path, &meta, condition).await {
             Err(error) if is_new && error.kind() == FsErrorKind::Exists => {
@@ -54,7 +57,11 @@ impl Filesystem {
             }
             stored => stored?,
         }
-        inode.state().marker = Marker::Present;
+        {
+            let mut state = inode.state();
+            state.marker = Marker::Present;
+            state.tries.settle();
+        }
         self.confirm_attributes(inode, begun, changes);
         Ok(())
     }

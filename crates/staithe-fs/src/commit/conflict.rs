@@ -3,50 +3,73 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use staithe_store::ErrorKind;
+use staithe_store::{DeleteRequest, ErrorKind};
 
 use super::{store_error, with_causes};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::Inode;
+use crate::locks::Scope;
+use crate::names::conflict_name;
 use crate::staging::Staged;
+
+/// How often ours is stored beside theirs because it was written meanwhile, before writes are refused.
+const PATIENCE: u32 = 4;
 
 impl Filesystem {
     /// Another client was first. Ours goes beside theirs, or nowhere: never over it.
     pub(super) async fn lost_race(&self, inode: &Arc<Inode>, error: FsError) -> Result<()> {
-        let Some(link) = inode.state().link.clone() else { return Ok(()) };
-        let path = self.inodes.path(link.parent)?;
-        let name = crate::names::conflict_name(&link.name, &self.config.host, SystemTime::now());
-        let beside = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-        let place = loop {
+        let Some(name) = inode.state().link.clone().map(|link| link.name) else { return Ok(()) };
+        let place = match self.keep_beside(inode).await {
+            Ok(Some(place)) => place,
+            // Unlinked meanwhile: nobody wants it any more.
+            Ok(None) => return Ok(()),
+            Err(cause) => {
+                inode.state().replaced = false;
+                let cause_text = with_causes(&cause);
+                tracing::error!(
+                    name = &*name,
+                    cause = cause_text,
+                    "another client was first, and ours could not be kept"
+                );
+                return Err(cause);
+            }
+        };
+        tracing::warn!(name = &*name, kept_as = place, "another client was first: both are kept");
+        let text = format!("{:?} was changed by another client; ours is kept as {place}", &*name);
+        Err(FsError::caused(FsErrorKind::Stale, text, error))
+    }
+
+    /// Stores ours beside theirs, or sets aside what is here of it. Where; `None` if it has no name any more.
+    async fn keep_beside(&self, inode: &Arc<Inode>) -> Result<Option<String>> {
+        for round in 1.. {
+            let Some(link) = inode.state().link.clone() else { return Ok(None) };
+            if round == PATIENCE {
+                // Whoever writes faster than it can be stored is refused from now on.
+                inode.state().replaced = true;
+            }
+            let name = conflict_name(&link.name, &self.config.host, SystemTime::now());
+            // Nobody moves its directory away, or removes it, while it is being stored there.
+            let (_guard, beside) = self.lock_path(|| self.path_in(link.parent, &name), Scope::Name).await?;
             match self.store_beside(inode, &beside).await {
                 Ok(generation) => {
                     if self.give_up_name(inode, Some(generation)).is_some() {
                         self.outdate_flat(link.parent);
                         self.names.forget(link.parent.0, &name);
-                        break format!("{beside:?}");
+                        return Ok(Some(format!("{beside:?}")));
                     }
-                    // Written meanwhile: once more, all of it.
+                    // Written meanwhile: once more, all of it, under the same name or another one.
+                    self.store.delete(DeleteRequest::latest(self.key(&beside)?)).await?;
                 }
-                Err(cause) if is_gone(&cause) => match self.give_up_name(inode, None) {
-                    // What was not fetched of the object that ours was made from is nowhere any more.
-                    Some(staged) => break self.set_aside(&staged)?,
-                    None => return Err(error),
-                },
-                Err(cause) => {
-                    let (name, cause_text) = (&*link.name, with_causes(&cause));
-                    tracing::error!(
-                        name,
-                        cause = cause_text,
-                        "another client was first, and ours could not be kept"
-                    );
-                    return Err(cause);
+                // What was not fetched of the object that ours was made from is nowhere any more.
+                Err(cause) if is_gone(&cause) => {
+                    let staged = self.give_up_name(inode, None);
+                    return staged.map(|staged| self.set_aside(&staged)).transpose();
                 }
+                Err(cause) => return Err(cause),
             }
-        };
-        tracing::warn!(name = &*link.name, kept_as = place, "another client was first: both are kept");
-        let text = format!("{:?} was changed by another client; ours is kept as {place}", &*link.name);
-        Err(FsError::caused(FsErrorKind::Stale, text, error))
+        }
+        Ok(None)
     }
 
     /// Gives the name up to another client, unless bytes were written after `generation`. The staging file.
