@@ -291,3 +291,72 @@ fn f3_killed_in_a_rename_or_a_removal() {
         killed_at(Operation::DeleteObject, n);
     }
 }
+
+#[test]
+fn f3_an_edited_file_that_is_killed_in_its_rename_is_whole_under_its_new_name() {
+    for operation in [Operation::CopyObject, Operation::DeleteObject] {
+        let bench = Bench::new();
+        bench.bucket().put("old", "what was there, ");
+        let mut mount = bench.start();
+        // No job may be done with it before the rename begins.
+        let puts =
+            bench.server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
+        let hold = bench.server.faults().hold_requests(When::operation(operation));
+        let file = File::options().append(true).open(at(&mount, "old")).unwrap();
+        std::io::Write::write_all(&mut &file, b"and what was added").unwrap();
+        real::close(file).unwrap();
+        let (from, to) = (at(&mount, "old"), at(&mount, "new"));
+        std::thread::scope(|scope| {
+            let renaming = scope.spawn(move || fs::rename(from, to));
+            assert!(hold.wait_for_blocking(1, SOON), "{operation:?}: {}", mount.stderr());
+            kill(&mut mount);
+            assert!(renaming.join().unwrap().is_err());
+        });
+        puts.remove();
+        hold.release();
+        bench.server.faults().clear();
+        let mut mount = bench.start();
+        assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+        let bucket = bench.bucket();
+        let whole = ["new", "old"].map(|key| bucket.get(key));
+        let edited = b"what was there, and what was added".to_vec();
+        assert!(whole.contains(&Some(edited)), "{operation:?}: {whole:?}: {}", mount.stderr());
+        assert!(!bucket.keys().iter().any(|key| key.contains(".conflict-")), "{:?}", bucket.keys());
+    }
+}
+
+#[test]
+fn f3_a_directory_whose_unstored_files_would_have_no_key_is_not_moved() {
+    let bench = Bench::new();
+    let mut mount = bench.start();
+    let puts = bench.server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
+    let name = |letter: &str| letter.repeat(250);
+    let deep = format!("{}/{}/{}", name("a"), name("b"), name("c"));
+    fs::create_dir_all(at(&mount, &deep)).unwrap();
+    fs::create_dir(at(&mount, "d")).unwrap();
+    store(&at(&mount, &format!("d/{}", name("f"))), "unstored").unwrap();
+    let refused = fs::rename(at(&mount, "d"), at(&mount, &format!("{deep}/{}", name("e"))));
+    assert_eq!(real::code(refused), libc::ENAMETOOLONG);
+    kill(&mut mount);
+    puts.remove();
+    let mut mount = bench.start();
+    assert_eq!(fs::read(at(&mount, &format!("d/{}", name("f")))).unwrap(), b"unstored");
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+}
+
+#[test]
+fn f3_a_directory_keeps_its_mode_whatever_came_before_it_in_the_journal() {
+    let bench = Bench::new();
+    let mut mount = bench.start();
+    let puts = bench.server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
+    sh(mount.path(), "echo x > f && mkdir -m 700 d && mv f d/");
+    kill(&mut mount);
+    let mut mount = bench.start();
+    sh(
+        mount.path(),
+        "test $(stat -c %a d) = 700 && touch d && test $(stat -c %a d) = 700 && test $(cat d/f) = x",
+    );
+    puts.remove();
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    assert_eq!(bench.bucket().meta("d/").unwrap().metadata["mode"], 0o40_700.to_string());
+}
