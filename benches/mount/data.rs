@@ -11,6 +11,7 @@ use staithe_testkit::{S3Server, Versioning};
 
 use crate::Result;
 use crate::options::Link;
+use crate::rows::Row;
 
 /// The bucket with what is only read.
 pub(crate) const SHARED: &str = "bench-shared";
@@ -36,8 +37,18 @@ pub(crate) struct Sizes {
     pub(crate) each_of_many: u64,
     /// Length of the file that is written.
     pub(crate) written: u64,
+    /// Length of the file that is written to at random places.
+    pub(crate) rewritten: u64,
     /// Small files read or created.
     pub(crate) small_files: usize,
+    /// Small files created in a directory that is made for them.
+    pub(crate) many_files: usize,
+    /// What is appended to a file that stays open.
+    pub(crate) appends: usize,
+    /// Files in an archive.
+    pub(crate) archived_files: usize,
+    /// Files in a repository.
+    pub(crate) cloned_files: usize,
     /// Files in the tree.
     pub(crate) tree_files: usize,
     /// Files renamed or unlinked.
@@ -58,8 +69,13 @@ impl Sizes {
             big: bytes(1024.0).max(4 * MIB),
             each_of_four: bytes(256.0).max(MIB),
             each_of_many: bytes(32.0).max(MIB),
-            written: bytes(512.0),
+            written: bytes(1024.0),
+            rewritten: bytes(64.0).max(4 * MIB),
             small_files: scaled(1000.0 * few),
+            many_files: scaled(10_000.0 * few),
+            appends: scaled(10_000.0),
+            archived_files: scaled(5000.0 * few),
+            cloned_files: scaled(1000.0 * few),
             tree_files: scaled(10_000.0),
             renamed_files: scaled(200.0 * few),
             stats: scaled(50_000.0),
@@ -96,15 +112,15 @@ pub(crate) fn prepare_shared(server: &S3Server, sizes: &Sizes) -> Result<()> {
     Ok(())
 }
 
-/// An empty bucket to write to, or one with so many small files to rename and remove.
-pub(crate) fn prepare_scratch(server: &S3Server, small_files: usize) -> Result<()> {
+/// An empty bucket to write to, or one with what the row changes.
+pub(crate) fn prepare_scratch(server: &S3Server, row: Row, sizes: &Sizes) -> Result<()> {
     server.delete_bucket(SCRATCH);
     server.create_bucket(SCRATCH, Versioning::Off);
     directory(server, SCRATCH, "dir")?;
-    for n in 0..small_files {
+    for n in 0..row.prepared(sizes) {
         put(server, SCRATCH, &format!("dir/{n:05}"), SMALL as u64)?;
     }
-    Ok(())
+    if row == Row::Fsync { put(server, SCRATCH, "dir/random", sizes.rewritten) } else { Ok(()) }
 }
 
 /// The objects of a bucket below a prefix, as local files below `root`.

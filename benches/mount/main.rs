@@ -9,9 +9,13 @@ mod data;
 mod http;
 mod options;
 mod process;
+mod reads;
 mod rows;
+mod stored;
 mod subject;
 mod table;
+mod trees;
+mod writes;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -24,6 +28,7 @@ use crate::options::{Link, Options};
 use crate::rows::Row;
 use crate::subject::{Bench, Subject};
 use crate::table::{Figures, Line, Table};
+use crate::trees::Trees;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -59,20 +64,30 @@ fn run(options: &Options) -> Result<()> {
             None => subjects.push(subject),
         }
     }
+    let mut rows = Vec::new();
+    for row in Row::ALL.into_iter().filter(|row| options.wants_row(*row)) {
+        match row.absent() {
+            Some(program) => table.note(format!("{row} is left out: `{program}` is not installed")),
+            None => rows.push(row),
+        }
+    }
     for link in options.links() {
         let sizes = Sizes::new(options.scale, link);
-        let bench = Bench { server: &server, binary: binary.as_deref(), options, link, sizes };
-        measure(&bench, &subjects, &mut table)?;
+        let trees = Trees::new(&rows, &sizes)?;
+        let bench = Bench { server: &server, binary: binary.as_deref(), options, link, sizes, trees };
+        measure(&bench, &rows, &subjects, &mut table)?;
     }
     table.print(&mut std::io::stdout().lock())?;
     Ok(())
 }
 
-fn measure(bench: &Bench<'_>, subjects: &[Subject], table: &mut Table) -> Result<()> {
+fn measure(bench: &Bench<'_>, rows: &[Row], subjects: &[Subject], table: &mut Table) -> Result<()> {
     bench.set_link(Link::Fast);
-    data::prepare_shared(bench.server, &bench.sizes)?;
+    if !rows.iter().all(|row| row.writes()) {
+        data::prepare_shared(bench.server, &bench.sizes)?;
+    }
     bench.set_link(bench.link);
-    for row in Row::ALL.into_iter().filter(|row| bench.options.wants_row(*row)) {
+    for &row in rows {
         let subjects: Vec<_> = subjects.iter().copied().filter(|s| s.can(row)).collect();
         for (subject, figures) in rounds(bench, row, &subjects) {
             match figures {

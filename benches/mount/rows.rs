@@ -1,25 +1,23 @@
 //! What is done to a mount, and how long it took.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use rustix::fs::{Advice, fadvise};
 
 use crate::Result;
-use crate::data::{FILES_A_DIRECTORY, MANY, SMALL, Sizes, noise};
+use crate::data::{MANY, Sizes};
+use crate::process;
+use crate::trees::Trees;
+use crate::{reads, writes};
 
 /// What a program that reads or writes in bulk passes to one call.
-const PIECE: usize = 1 << 20;
+pub(crate) const PIECE: usize = 1 << 20;
 /// Length of a random read.
 pub(crate) const RANDOM: usize = 128 << 10;
-/// Random reads, and looks at missing names, end after this, however few they were.
+/// Small operations, each of which may wait for the store, end after this, however few they were.
 pub(crate) const AT_MOST: Duration = Duration::from_secs(5);
 /// What is read for the first byte.
 pub(crate) const FIRST: usize = 4 << 10;
@@ -43,8 +41,22 @@ pub(crate) enum Row {
     FirstByte,
     /// One big file, close included
     Write,
+    /// Four files at once, close included
+    Write4,
     /// Files of 4 KiB, one after another
     Create,
+    /// The same, ten times as many, in a directory that is made for them
+    CreateMany,
+    /// 1 KiB again and again to one file that stays open, close included
+    Append,
+    /// Open, 1 KiB to the end of one file, close, again and again
+    AppendEach,
+    /// `tar -x` of a tree of small files
+    Untar,
+    /// `git clone` of a repository on the local disk
+    Clone,
+    /// 4 KiB at random places of a file, each with fsync, as fio does it
+    Fsync,
     /// A directory of them, read: its names, then each file
     Cat,
     /// `ls -lR` of a fresh mount
@@ -94,7 +106,7 @@ impl Done {
 
 impl Row {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::Read,
         Self::Read4,
         Self::Read64,
@@ -103,7 +115,14 @@ impl Row {
         Self::Random,
         Self::FirstByte,
         Self::Write,
+        Self::Write4,
         Self::Create,
+        Self::CreateMany,
+        Self::Append,
+        Self::AppendEach,
+        Self::Untar,
+        Self::Clone,
+        Self::Fsync,
         Self::Cat,
         Self::ListCold,
         Self::ListWarm,
@@ -120,9 +139,13 @@ impl Row {
     /// What its figures say.
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::Read | Self::Read4 | Self::Read64 | Self::ReadAgain | Self::ReadDisk | Self::Write => {
-                Unit::MibPerSecond
-            }
+            Self::Read
+            | Self::Read4
+            | Self::Read64
+            | Self::ReadAgain
+            | Self::ReadDisk
+            | Self::Write
+            | Self::Write4 => Unit::MibPerSecond,
             Self::FirstByte => Unit::Milliseconds,
             _ => Unit::PerSecond,
         }
@@ -130,7 +153,22 @@ impl Row {
 
     /// Whether it changes the bucket, and gets a fresh one.
     pub(crate) fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::Create | Self::Rename | Self::Unlink)
+        self.prefix() == "dir/"
+    }
+
+    /// The program that does it, where that is not this one.
+    pub(crate) fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Untar => Some("tar"),
+            Self::Clone => Some("git"),
+            Self::Fsync => Some("fio"),
+            _ => None,
+        }
+    }
+
+    /// The same, if it is missing.
+    pub(crate) fn absent(self) -> Option<&'static str> {
+        self.program().filter(|program| !process::is_installed(program))
     }
 
     /// Whether it wants a cache on the local disk, where a mount has one.
@@ -157,7 +195,17 @@ impl Row {
             | Self::DuWarm
             | Self::StatStorm
             | Self::Missing => "tree/",
-            Self::Write | Self::Create | Self::Rename | Self::Unlink => "dir/",
+            Self::Write
+            | Self::Write4
+            | Self::Create
+            | Self::CreateMany
+            | Self::Append
+            | Self::AppendEach
+            | Self::Untar
+            | Self::Clone
+            | Self::Fsync
+            | Self::Rename
+            | Self::Unlink => "dir/",
         }
     }
 
@@ -173,12 +221,12 @@ impl Row {
     /// What must have happened before the clock starts.
     pub(crate) fn warm_up(self, root: &Path) -> Result<()> {
         match self {
-            Self::ListWarm | Self::StatStorm => walk("ls", "-lR", root),
-            Self::DuWarm => walk("du", "-a", root),
-            Self::ReadAgain => read(&root.join("big")).map(drop),
+            Self::ListWarm | Self::StatStorm => reads::walk("ls", "-lR", root),
+            Self::DuWarm => reads::walk("du", "-a", root),
+            Self::ReadAgain => reads::read(&root.join("big")).map(drop),
             Self::ReadDisk => {
-                read(&root.join("big"))?;
-                forget_pages()
+                reads::read(&root.join("big"))?;
+                reads::forget_pages()
             }
             Self::StatWarm => Ok(fs::metadata(root.join("big")).map(drop)?),
             _ => Ok(()),
@@ -186,41 +234,35 @@ impl Row {
     }
 
     /// Does the work below `root`.
-    pub(crate) fn run(self, root: &Path, sizes: &Sizes) -> Result<Done> {
-        let start = Instant::now();
+    pub(crate) fn run(self, root: &Path, sizes: &Sizes, trees: &Trees) -> Result<Done> {
+        let (start, dir) = (Instant::now(), root.join("dir"));
         let ops = match self {
-            Self::Read | Self::ReadAgain | Self::ReadDisk => read(&root.join("big"))? / PIECE as u64,
-            Self::Read4 => read_at_once(&root.join("four"), 4)? / PIECE as u64,
-            Self::Read64 => read_at_once(&root.join("many"), MANY)? / PIECE as u64,
-            Self::Random => return random(&root.join("big"), sizes),
-            Self::FirstByte => first_bytes(root)?,
-            Self::Write => write(&root.join("dir/written"), sizes.written)? / PIECE as u64,
-            Self::Create => each(sizes.small_files, |n| {
-                let mut file = File::create(root.join(format!("dir/{n:05}")))?;
-                Ok(file.write_all(&noise(SMALL))?)
-            })?,
-            Self::Cat => cat(&root.join("small"), sizes.small_files)?,
-            Self::ListCold | Self::ListWarm => {
-                walk("ls", "-lR", root)?;
-                sizes.tree_files as u64
+            Self::Read | Self::ReadAgain | Self::ReadDisk => reads::read(&root.join("big"))? / PIECE as u64,
+            Self::Read4 => reads::read_at_once(&root.join("four"), 4)? / PIECE as u64,
+            Self::Read64 => reads::read_at_once(&root.join("many"), MANY)? / PIECE as u64,
+            Self::Random => return reads::random(&root.join("big"), sizes),
+            Self::FirstByte => reads::first_bytes(root)?,
+            Self::Write => writes::write(&dir.join("written"), sizes.written)? / PIECE as u64,
+            Self::Write4 => writes::write_at_once(&dir, 4, sizes.each_of_four)? / PIECE as u64,
+            Self::Create => writes::create(&dir, sizes.small_files)?,
+            Self::CreateMany => {
+                fs::create_dir(dir.join("made"))?;
+                writes::create(&dir.join("made"), sizes.many_files)?
             }
-            Self::FindCold => {
-                walk("find", "-H", root)?;
-                sizes.tree_files as u64
-            }
-            Self::DuCold | Self::DuWarm => {
-                walk("du", "-a", root)?;
-                sizes.tree_files as u64
-            }
-            Self::StatStorm => storm(root, sizes)?,
-            Self::Missing => missing(&root.join("tree"), sizes)?,
-            Self::StatWarm => each(sizes.stats, |_| Ok(fs::metadata(root.join("big")).map(drop)?))?,
-            Self::Rename => each(sizes.renamed_files, |n| {
-                Ok(fs::rename(root.join(format!("dir/{n:05}")), root.join(format!("dir/to-{n:05}")))?)
-            })?,
-            Self::Unlink => {
-                each(sizes.renamed_files, |n| Ok(fs::remove_file(root.join(format!("dir/{n:05}")))?))?
-            }
+            Self::Append => writes::append(&dir.join("log"), sizes.appends)?,
+            Self::AppendEach => writes::append_each(&dir.join("log"), sizes.small_files)?,
+            Self::Untar => writes::untar(&dir, trees)?,
+            Self::Clone => writes::clone(&dir, trees)?,
+            Self::Fsync => return writes::fsync(&dir),
+            Self::Cat => reads::cat(&root.join("small"), sizes.small_files)?,
+            Self::ListCold | Self::ListWarm => reads::walk_all("ls", "-lR", root, sizes)?,
+            Self::FindCold => reads::walk_all("find", "-H", root, sizes)?,
+            Self::DuCold | Self::DuWarm => reads::walk_all("du", "-a", root, sizes)?,
+            Self::StatStorm => reads::storm(root, sizes)?,
+            Self::Missing => reads::missing(&root.join("tree"), sizes)?,
+            Self::StatWarm => reads::stat_again(&root.join("big"), sizes.stats)?,
+            Self::Rename => writes::rename(&dir, sizes.renamed_files)?,
+            Self::Unlink => writes::unlink(&dir, sizes.renamed_files)?,
         };
         Ok(Done { ops, time: start.elapsed() })
     }
@@ -237,7 +279,14 @@ impl fmt::Display for Row {
             Self::Random => "random 128 KiB",
             Self::FirstByte => "first byte",
             Self::Write => "write + close",
+            Self::Write4 => "write, 4 files",
             Self::Create => "create 4 KiB",
+            Self::CreateMany => "mkdir + create",
+            Self::Append => "append 1 KiB",
+            Self::AppendEach => "append + close",
+            Self::Untar => "untar",
+            Self::Clone => "git clone",
+            Self::Fsync => "4 KiB + fsync",
             Self::Cat => "cat 4 KiB",
             Self::ListCold => "ls -lR, cold",
             Self::ListWarm => "ls -lR, warm",
@@ -251,132 +300,4 @@ impl fmt::Display for Row {
             Self::Unlink => "unlink",
         })
     }
-}
-
-fn each(count: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<u64> {
-    (0..count).try_for_each(&mut work)?;
-    Ok(count as u64)
-}
-
-/// As `cat *` does: the names, in order, and then every file.
-fn cat(directory: &Path, expected: usize) -> Result<u64> {
-    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>();
-    let mut names = names?;
-    names.sort();
-    for name in &names {
-        if fs::read(name)?.len() != SMALL {
-            return Err("a small file is short".into());
-        }
-    }
-    if names.len() == expected { Ok(expected as u64) } else { Err("a small file is missing".into()) }
-}
-
-fn read(path: &Path) -> Result<u64> {
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; PIECE];
-    let mut total = 0;
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(total),
-            n => total += n as u64,
-        }
-    }
-}
-
-/// Writes everything to the disk, and makes the kernel drop what it has of any file.
-fn forget_pages() -> Result<()> {
-    // What a cache writes behind the reader's back gets a moment to arrive.
-    thread::sleep(Duration::from_millis(500));
-    rustix::fs::sync();
-    Ok(fs::write("/proc/sys/vm/drop_caches", "1")?)
-}
-
-fn read_at_once(directory: &Path, files: usize) -> Result<u64> {
-    thread::scope(|scope| {
-        let readers: Vec<_> = (0..files)
-            .map(|n| directory.join(n.to_string()))
-            .map(|path| scope.spawn(move || read(&path)))
-            .collect();
-        readers.into_iter().map(|reader| reader.join().map_err(|_| "a reader panicked")?).sum()
-    })
-}
-
-/// Distinct places of the big file, in no order.
-pub(crate) fn random_places(sizes: &Sizes) -> Vec<u64> {
-    let mut places: Vec<u64> = (0..sizes.big / RANDOM as u64).map(|n| n * RANDOM as u64).collect();
-    fastrand::Rng::with_seed(7).shuffle(&mut places);
-    places.truncate(sizes.random_reads);
-    places
-}
-
-fn random(path: &Path, sizes: &Sizes) -> Result<Done> {
-    let places = random_places(sizes);
-    let file = File::open(path)?;
-    fadvise(&file, 0, None, Advice::Random)?;
-    let mut piece = vec![0; RANDOM];
-    let start = Instant::now();
-    let mut ops = 0;
-    for place in places {
-        file.read_exact_at(&mut piece, place)?;
-        ops += 1;
-        if start.elapsed() > AT_MOST {
-            break;
-        }
-    }
-    Ok(Done { ops, time: start.elapsed() })
-}
-
-fn first_bytes(root: &Path) -> Result<u64> {
-    each(4, |n| {
-        let mut piece = vec![0; FIRST];
-        Ok(File::open(root.join(format!("four/{n}")))?.read_exact(&mut piece)?)
-    })
-}
-
-fn write(path: &Path, len: u64) -> Result<u64> {
-    let piece = noise(PIECE);
-    let mut file = File::create(path)?;
-    for _ in 0..len / PIECE as u64 {
-        file.write_all(&piece)?;
-    }
-    // Closed here; whether it was stored is asked of the store afterwards.
-    drop(file);
-    Ok(len)
-}
-
-fn walk(program: &str, option: &str, root: &Path) -> Result<()> {
-    let done = Command::new(program).arg(option).arg(root.join("tree")).stdout(Stdio::null()).status()?;
-    if done.success() { Ok(()) } else { Err(format!("{program} failed").into()) }
-}
-
-/// stat of ten names that are not there, in turn, for a while.
-fn missing(directory: &Path, sizes: &Sizes) -> Result<u64> {
-    let names: Vec<_> = (0..10).map(|n| directory.join(format!("{n}.py"))).collect();
-    let start = Instant::now();
-    let mut ops = 0;
-    for name in names.iter().cycle().take(sizes.stats) {
-        match fs::metadata(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => ops += 1,
-            other => return Err(format!("a name that is not there: {other:?}").into()),
-        }
-        if start.elapsed() > AT_MOST {
-            break;
-        }
-    }
-    Ok(ops)
-}
-
-/// stat of every file of the tree, in two threads that share them.
-fn storm(root: &Path, sizes: &Sizes) -> Result<u64> {
-    let half = |first: usize| {
-        (first..sizes.tree_files).step_by(2).try_for_each(|n| {
-            let path = root.join("tree").join(format!("{:03}/{n:05}", n / FILES_A_DIRECTORY));
-            fs::metadata(path).map(drop)
-        })
-    };
-    let done = thread::scope(|scope| {
-        let other = scope.spawn(|| half(1));
-        half(0).and(other.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))))
-    });
-    Ok(done.map(|()| sizes.tree_files as u64)?)
 }

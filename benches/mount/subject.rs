@@ -13,7 +13,9 @@ use crate::data::{self, SCRATCH, SHARED, Sizes};
 use crate::options::{Link, Options};
 use crate::process::{self, Machine, PeerMount};
 use crate::rows::{Done, Row, Unit};
+use crate::stored::{Left, Stored};
 use crate::table::Figures;
+use crate::trees::Trees;
 use crate::{Result, bare, http};
 
 /// Memory that is sure to be there when bytes begin to move.
@@ -24,13 +26,15 @@ const BACKED: usize = 3 << 30;
 pub(crate) enum Subject {
     /// This workspace's mount
     Staithe,
+    /// The same with --write-mode back, at rows that write
+    StaitheBack,
     /// s3fs-fuse
     S3fs,
     /// rclone mount, which keeps nothing on disk
     RcloneOff,
     /// rclone mount with its full file cache
     RcloneFull,
-    /// Ranged GETs over plain sockets: no client of an object store can be faster
+    /// Ranged GETs and uploads in parts over plain sockets: no client of an object store can be faster
     Http,
     /// A filesystem over /dev/fuse that has nothing to do: no daemon can be faster
     Fuse,
@@ -40,8 +44,16 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Staithe, Self::S3fs, Self::RcloneOff, Self::RcloneFull, Self::Http, Self::Fuse, Self::Local];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Staithe,
+        Self::StaitheBack,
+        Self::S3fs,
+        Self::RcloneOff,
+        Self::RcloneFull,
+        Self::Http,
+        Self::Fuse,
+        Self::Local,
+    ];
 
     /// Whether it is one of the mounts that staithe is compared with.
     pub(crate) fn is_peer(self) -> bool {
@@ -53,7 +65,7 @@ impl Subject {
         let program = match self {
             Self::S3fs => "s3fs",
             Self::RcloneOff | Self::RcloneFull => "rclone",
-            Self::Staithe | Self::Http | Self::Fuse | Self::Local => return None,
+            Self::Staithe | Self::StaitheBack | Self::Http | Self::Fuse | Self::Local => return None,
         };
         (!process::is_installed(program)).then_some(program)
     }
@@ -61,6 +73,7 @@ impl Subject {
     /// Whether the row makes sense for it.
     pub(crate) fn can(self, row: Row) -> bool {
         match self {
+            Self::StaitheBack => row.writes(),
             Self::Http => http::can(row),
             Self::Fuse => bare::can(row),
             _ => true,
@@ -72,6 +85,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Staithe => "staithe",
+            Self::StaitheBack => "staithe back",
             Self::S3fs => "s3fs",
             Self::RcloneOff => "rclone off",
             Self::RcloneFull => "rclone full",
@@ -114,6 +128,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) options: &'a Options,
     pub(crate) link: Link,
     pub(crate) sizes: Sizes,
+    pub(crate) trees: Trees,
 }
 
 impl Bench<'_> {
@@ -127,14 +142,15 @@ impl Bench<'_> {
     pub(crate) fn round(&self, row: Row, subject: Subject) -> Result<Figures> {
         let bucket = if row.writes() { SCRATCH } else { SHARED };
         if row.writes() {
-            data::prepare_scratch(self.server, row.prepared(&self.sizes))?;
+            data::prepare_scratch(self.server, row, &self.sizes)?;
         }
         if subject == Subject::Http {
             let (before, machine) = (self.server.requests().tally(), Machine::now()?);
             let done = http::run(row, self.server.address(), bucket, &self.sizes, self.link)?;
             let busy = Machine::now()?.busy_since(&machine);
+            let (stored, written) = self.await_stored(row, subject, &done)?;
             let traffic = self.server.requests().tally().since(&before).total();
-            return Ok(Figures { done, traffic, busy, cpu: None, peak_memory: None, is_stored: true });
+            return Ok(Figures { done, stored, written, traffic, busy, cpu: None, peak_memory: None });
         }
         let mounted = self.mount(subject, bucket, row)?;
         row.warm_up(mounted.path())?;
@@ -144,13 +160,15 @@ impl Bench<'_> {
         let before = self.server.requests().tally();
         let cpu_before = mounted.pid().map(process::cpu_seconds).transpose()?;
         let machine = Machine::now()?;
-        let done = row.run(mounted.path(), &self.sizes)?;
+        let done = row.run(mounted.path(), &self.sizes, &self.trees)?;
         let busy = Machine::now()?.busy_since(&machine);
+        let (stored, written) = self.await_stored(row, subject, &done)?;
         let cpu_after = mounted.pid().map(process::cpu_seconds).transpose()?;
         let traffic = self.server.requests().tally().since(&before).total();
         Ok(Figures {
-            is_stored: matches!(subject, Subject::Local | Subject::Fuse) || self.is_stored(row, &done),
             done,
+            stored,
+            written,
             traffic,
             busy,
             cpu: cpu_after.zip(cpu_before).map(|(after, before)| after - before),
@@ -158,21 +176,23 @@ impl Bench<'_> {
         })
     }
 
-    /// Whether the store has what the row has written, now that the last close has returned.
-    fn is_stored(&self, row: Row, done: &Done) -> bool {
-        let Some(store) = self.server.store(SCRATCH).filter(|_| row.writes()) else { return true };
-        match row {
-            // The directory's marker is an object, too.
-            Row::Create => store.object_count() as u64 > done.ops,
-            Row::Write => store.object_count() == 2,
-            Row::Unlink => store.object_count() == 1,
-            _ => true,
+    /// Waits until the store has what the row has written, now that the last close has returned: when that was, and how
+    /// many bytes it is.
+    fn await_stored(&self, row: Row, subject: Subject, done: &Done) -> Result<(Stored, u64)> {
+        if !row.writes() {
+            return Ok((Stored::Nothing, 0));
         }
+        let left = Left::by(row, done, &self.sizes, &self.trees);
+        let has_store = !matches!(subject, Subject::Local | Subject::Fuse);
+        let stored = if has_store { left.wait(self.server, done)? } else { Stored::Nothing };
+        Ok((stored, left.written))
     }
 
     fn mount(&self, subject: Subject, bucket: &str, row: Row) -> Result<Mounted> {
-        if subject == Subject::Staithe {
-            return self.mount_staithe(bucket, row);
+        match subject {
+            Subject::Staithe => return self.mount_staithe(bucket, row, "through"),
+            Subject::StaitheBack => return self.mount_staithe(bucket, row, "back"),
+            _ => {}
         }
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("mnt");
@@ -194,12 +214,13 @@ impl Bench<'_> {
         Ok(Mounted::Peer(PeerMount::start(command, path, directory)?))
     }
 
-    fn mount_staithe(&self, bucket: &str, row: Row) -> Result<Mounted> {
+    fn mount_staithe(&self, bucket: &str, row: Row, write_mode: &str) -> Result<Mounted> {
         let binary = self.binary.ok_or("there is no binary of staithe")?;
         let ttl = humantime::format_duration(self.options.ttl).to_string();
         let daemon = DaemonOptions::new(binary, format!("s3://{bucket}"))
             .args(["--log-level", "warn", "--metadata-ttl"].map(OsString::from))
             .arg(ttl)
+            .args(["--write-mode", write_mode].map(OsString::from))
             .args(&self.options.staithe_args)
             .env(self.server.env());
         let disk = tempfile::tempdir()?;

@@ -6,7 +6,25 @@ use staithe_testkit::Traffic;
 
 use crate::options::Link;
 use crate::rows::{Done, Row, Unit};
+use crate::stored::{PATIENCE, Stored};
 use crate::subject::Subject;
+
+/// The columns, and how wide they are at least.
+const COLUMNS: [(&str, usize); 13] = [
+    ("link", 4),
+    ("row", 15),
+    ("subject", 12),
+    ("figure", 12),
+    ("to peers", 8),
+    ("stored s", 8),
+    ("sent", 8),
+    ("CPU s", 7),
+    ("CPU/GiB", 7),
+    ("busy", 4),
+    ("requests", 8),
+    ("KiB", 8),
+    ("RSS MiB", 7),
+];
 
 /// What one round found.
 #[derive(Debug)]
@@ -20,8 +38,33 @@ pub(crate) struct Figures {
     pub(crate) cpu: Option<f64>,
     /// Peak resident memory of the daemon, in bytes.
     pub(crate) peak_memory: Option<u64>,
+    /// When the store had everything.
+    pub(crate) stored: Stored,
+    /// Bytes that were written.
+    pub(crate) written: u64,
+}
+
+impl Figures {
     /// Whether the store had everything when the last close returned.
-    pub(crate) is_stored: bool,
+    fn is_stored(&self) -> bool {
+        matches!(self.stored, Stored::Nothing | Stored::AtOnce)
+    }
+
+    /// Seconds from the beginning until the store had everything.
+    fn until_stored(&self) -> Option<String> {
+        match self.stored {
+            Stored::Nothing => None,
+            Stored::AtOnce => Some(format!("{:.2}", self.done.time.as_secs_f64())),
+            Stored::After(time) => Some(format!("{:.2}", time.as_secs_f64())),
+            Stored::NotYet => Some(format!("> {:.0}", (self.done.time + PATIENCE).as_secs_f64())),
+        }
+    }
+
+    /// Bytes that the store was sent for each that was written.
+    fn sent(&self) -> Option<f64> {
+        let is_sent = self.written > 0 && self.stored != Stored::Nothing;
+        is_sent.then(|| self.traffic.bytes_in as f64 / self.written as f64)
+    }
 }
 
 /// One line: one subject at one row over one link.
@@ -55,7 +98,7 @@ impl Line {
 
     /// Whether the others are measured by it: a mount that had done all of the work.
     fn is_standard(&self) -> bool {
-        self.subject.is_peer() && self.figures.is_stored
+        self.subject.is_peer() && self.figures.is_stored()
     }
 
     fn figure_text(&self) -> String {
@@ -65,7 +108,7 @@ impl Line {
             Unit::Milliseconds => "ms",
         };
         let figure = self.figure();
-        let mark = if self.figures.is_stored { "" } else { "*" };
+        let mark = if self.figures.is_stored() { "" } else { "*" };
         if figure < 100.0 { format!("{mark}{figure:.1} {unit}") } else { format!("{mark}{figure:.0} {unit}") }
     }
 }
@@ -89,35 +132,33 @@ impl Table {
 
     /// Writes the table as Markdown.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "| link | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>4} | {:>8} | {:>8} | {:>7} |",
-            "row", "subject", "figure", "to peers", "CPU s", "CPU/GiB", "busy", "requests", "KiB", "RSS MiB"
-        )?;
-        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
-        for line in &self.lines {
-            let (figures, ops) = (&line.figures, line.figures.done.ops.max(1) as f64);
-            let bytes = figures.traffic.bytes_in + figures.traffic.bytes_out;
-            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-            writeln!(
-                out,
-                "| {:4} | {:15} | {:11} | {:>12} | {:>8} | {:>7} | {:>7} | {:>3.0}% | {:>8.2} | {:>8.1} | {:>7} |",
-                line.link,
-                line.row,
-                line.subject,
-                line.figure_text(),
-                or_dash(self.best_peer(line).map(|best| format!("{:.2}", line.merit() / best))),
-                or_dash(figures.cpu.map(|cpu| format!("{cpu:.2}"))),
-                or_dash(line.cpu_per_gib().map(|cpu| format!("{cpu:.2}"))),
-                figures.busy * 100.0,
-                figures.traffic.requests as f64 / ops,
-                bytes as f64 / 1024.0 / ops,
-                or_dash(figures.peak_memory.map(|bytes| (bytes >> 20).to_string())),
-            )?;
-        }
+        print_cells(out, &COLUMNS.map(|(name, _)| name.to_owned()))?;
+        writeln!(out, "|---|---|---{}|", "|--:".repeat(COLUMNS.len() - 3))?;
+        self.lines.iter().try_for_each(|line| print_cells(out, &self.cells(line)))?;
         writeln!(out, "\nrequests, KiB: to and from the store, per operation (per MiB in rows with MiB/s)")?;
         writeln!(out, "* not all of it was in the store when the last close returned")?;
         self.notes.iter().try_for_each(|note| writeln!(out, "{note}"))
+    }
+
+    fn cells(&self, line: &Line) -> [String; COLUMNS.len()] {
+        let (figures, ops) = (&line.figures, line.figures.done.ops.max(1) as f64);
+        let bytes = figures.traffic.bytes_in + figures.traffic.bytes_out;
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        [
+            line.link.to_string(),
+            line.row.to_string(),
+            line.subject.to_string(),
+            line.figure_text(),
+            or_dash(self.best_peer(line).map(|best| format!("{:.2}", line.merit() / best))),
+            or_dash(figures.until_stored()),
+            or_dash(figures.sent().map(|sent| format!("{sent:.3}"))),
+            or_dash(figures.cpu.map(|cpu| format!("{cpu:.2}"))),
+            or_dash(line.cpu_per_gib().map(|cpu| format!("{cpu:.2}"))),
+            format!("{:.0}%", figures.busy * 100.0),
+            format!("{:.2}", figures.traffic.requests as f64 / ops),
+            format!("{:.1}", bytes as f64 / 1024.0 / ops),
+            or_dash(figures.peak_memory.map(|bytes| (bytes >> 20).to_string())),
+        ]
     }
 
     /// The merit of the best peer at the same row over the same link.
@@ -125,4 +166,12 @@ impl Table {
         let peers = self.lines.iter().filter(|l| (l.link, l.row) == (line.link, line.row) && l.is_standard());
         peers.map(Line::merit).max_by(f64::total_cmp)
     }
+}
+
+/// The names first, to the left; figures to the right.
+fn print_cells(out: &mut impl Write, cells: &[String; COLUMNS.len()]) -> io::Result<()> {
+    for (n, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
+        if n < 3 { write!(out, "| {cell:width$} ")? } else { write!(out, "| {cell:>width$} ")? }
+    }
+    writeln!(out, "|")
 }
