@@ -10,39 +10,19 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, quiet, run, sh, start, store};
+use real::{BUCKET, Bench, at, close, code, noise, quiet, run, sh, start, store};
 use rustix::process::Signal;
-use staithe_testkit::{
-    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
-};
+use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
-struct Bench {
-    server: S3Server,
-    state: tempfile::TempDir,
-    mountpoint: tempfile::TempDir,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let server = S3Server::start_blocking().unwrap();
-        assert!(server.create_bucket(BUCKET, Versioning::Off));
-        let (state, mountpoint) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Self { server, state, mountpoint }
-    }
-
     fn options(&self) -> DaemonOptions {
-        let options = daemon(&format!("s3://{BUCKET}")).env(self.server.env());
-        options.state_dir(self.state.path()).mount_point(self.mountpoint.path())
+        self.daemon()
     }
 
     fn start(&self) -> MountedDaemon {
         start(self.options())
-    }
-
-    fn bucket(&self) -> Bucket {
-        Bucket::of(&self.server)
     }
 }
 

@@ -12,42 +12,21 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, daemon, noise, sh, start, store};
+use real::{Bench, at, noise, sh, start, store};
 use rustix::process::Signal;
-use staithe_testkit::{
-    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
-};
+use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const LARGE: usize = 40 << 20;
 const ROUNDS: u32 = 40;
 
-struct Bench {
-    server: S3Server,
-    state: tempfile::TempDir,
-    mountpoint: tempfile::TempDir,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let server = S3Server::start_blocking().unwrap();
-        assert!(server.create_bucket(BUCKET, Versioning::Off));
-        let (state, mountpoint) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Self { server, state, mountpoint }
-    }
-
     fn options(&self) -> DaemonOptions {
-        let options = daemon(&format!("s3://{BUCKET}")).env(self.server.env());
-        let options = options.state_dir(self.state.path()).mount_point(self.mountpoint.path());
-        options.arg("--write-mode=back").arg("--op-deadline=2s")
+        self.daemon().arg("--write-mode=back").arg("--op-deadline=2s")
     }
 
     fn start(&self) -> MountedDaemon {
         start(self.options())
-    }
-
-    fn bucket(&self) -> Bucket {
-        Bucket::of(&self.server)
     }
 
     fn keys_become(&self, wanted: &[&str], mount: &MountedDaemon) {
@@ -348,7 +327,10 @@ fn f3_a_directory_whose_unstored_files_would_have_no_key_is_not_moved() {
 fn f3_a_directory_keeps_its_mode_whatever_came_before_it_in_the_journal() {
     let bench = Bench::new();
     let mut mount = bench.start();
-    let puts = bench.server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
+    let failing = ["f", "d/", "d/f"].map(|key| {
+        let put = When::operation(Operation::PutObject).key(key);
+        bench.server.faults().inject(put, Fault::internal_error())
+    });
     sh(mount.path(), "echo x > f && mkdir -m 700 d && mv f d/");
     kill(&mut mount);
     let mut mount = bench.start();
@@ -356,7 +338,9 @@ fn f3_a_directory_keeps_its_mode_whatever_came_before_it_in_the_journal() {
         mount.path(),
         "test $(stat -c %a d) = 700 && touch d && test $(stat -c %a d) = 700 && test $(cat d/f) = x",
     );
-    puts.remove();
+    for fault in failing {
+        fault.remove();
+    }
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     assert_eq!(bench.bucket().meta("d/").unwrap().metadata["mode"], 0o40_700.to_string());
 }

@@ -11,45 +11,24 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, refusal, sh, spawn, staithe, start, store, text};
+use real::{Bench, at, close, code, daemon, noise, refusal, sh, spawn, staithe, start, store, text};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use staithe_testkit::{
-    DaemonOptions, Fault, MountedDaemon, Operation, RequestRecord, S3Server, Versioning, When, wait_until,
-};
+use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, RequestRecord, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const CANCELLED: &str = "failed: cancelled; its bytes are kept here";
 
-struct Bench {
-    server: S3Server,
-    state: tempfile::TempDir,
-    mountpoint: tempfile::TempDir,
-}
-
 impl Bench {
-    fn new() -> Self {
-        let server = S3Server::start_blocking().unwrap();
-        assert!(server.create_bucket(BUCKET, Versioning::Off));
-        let (state, mountpoint) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Self { server, state, mountpoint }
-    }
-
     fn options(&self) -> DaemonOptions {
-        let options = daemon(&format!("s3://{BUCKET}")).env(self.server.env());
-        let options = options.state_dir(self.state.path()).mount_point(self.mountpoint.path());
-        options.arg("--drain-deadline=2s")
+        self.daemon().arg("--drain-deadline=2s")
     }
 
     /// A mount in write-back that soon says of a store that it is away.
     fn start(&self) -> MountedDaemon {
         start(self.options().args(["--op-deadline=1s", "--write-mode=back"]))
-    }
-
-    fn bucket(&self) -> Bucket {
-        Bucket::of(&self.server)
     }
 
     /// Every request about a key.

@@ -4,6 +4,7 @@
 //! a handle may serve the old bytes or be stale, and never anything else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says so by failing")]
 
+mod steps;
 mod tree;
 #[path = "../world/mod.rs"]
 mod world;
@@ -21,44 +22,10 @@ use staithe_fs::{
     RenameMode, SetAttr, Ttl, WriteMode,
 };
 use staithe_store::{DeleteRequest, MemoryOptions, MemoryStore, ObjectStore};
+use steps::{NAMES, Step, WRITE_ONLY, back_step, step, text};
 use tokio::sync::watch;
 use tree::{Model, Node, Open};
 use world::{READ, ROOT, WRITE, World, k};
-
-const NAMES: [&str; 3] = ["a", "b", "d"];
-
-const WRITE_ONLY: usize = 6;
-
-/// A path of one to three names.
-type Path = Vec<usize>;
-
-#[derive(Debug, Clone)]
-enum Step {
-    Create(Path),
-    /// One of the files that there are, for writing too: only for that from [`WRITE_ONLY`] on.
-    Open(usize, bool),
-    Write(usize, u64, usize, u8),
-    Cut(usize, u64),
-    CutPath(Path, u64),
-    Sync(usize),
-    Close(usize),
-    Unlink(Path),
-    Mkdir(Path),
-    Rmdir(Path),
-    Rename(Path, Path),
-    Chmod(Path, u16),
-    Forget(Path),
-    RemotePut(Path, usize, u8),
-    RemoteDelete(Path),
-    /// All that is written goes to the store.
-    StoreAll,
-    /// The process ends at once, and another one goes on.
-    Crash,
-}
-
-fn text(path: &Path) -> String {
-    path.iter().map(|n| NAMES[*n]).collect::<Vec<_>>().join("/")
-}
 
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
@@ -501,35 +468,6 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&
     run.lent.get()
 }
 
-fn path() -> impl Strategy<Value = Path> {
-    prop_oneof![
-        4 => prop::collection::vec(0..3_usize, 1),
-        3 => prop::collection::vec(0..3_usize, 2),
-        1 => prop::collection::vec(0..3_usize, 3),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (at, size, len) = (0..40_u64, 0..40_u64, 1..20_usize);
-    prop_oneof![
-        3 => path().prop_map(Step::Create),
-        5 => (0..9_usize, any::<bool>()).prop_map(|(f, w)| Step::Open(f, w)),
-        6 => (0..4_usize, at, len, 1..9_u8).prop_map(|(h, a, l, b)| Step::Write(h, a, l, b)),
-        1 => (0..4_usize, size.clone()).prop_map(|(h, s)| Step::Cut(h, s)),
-        1 => (path(), size).prop_map(|(p, s)| Step::CutPath(p, s)),
-        1 => (0..4_usize).prop_map(Step::Sync),
-        5 => (0..4_usize).prop_map(Step::Close),
-        1 => path().prop_map(Step::Unlink),
-        2 => path().prop_map(Step::Mkdir),
-        1 => path().prop_map(Step::Rmdir),
-        4 => (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
-        1 => (path(), 0..0o1000_u16).prop_map(|(p, m)| Step::Chmod(p, m)),
-        1 => path().prop_map(Step::Forget),
-        2 => (path(), 0..30_usize, 1..9_u8).prop_map(|(p, l, b)| Step::RemotePut(p, l, b)),
-        1 => path().prop_map(Step::RemoteDelete),
-    ]
-}
-
 proptest! {
     // `PROPTEST_CASES` asks for more.
     #![proptest_config(ProptestConfig {
@@ -567,10 +505,6 @@ proptest! {
     ) {
         run_back(&steps, versioned, Duration::from_millis(delay));
     }
-}
-
-fn back_step() -> impl Strategy<Value = Step> {
-    prop_oneof![12 => step(), 1 => Just(Step::StoreAll), 1 => Just(Step::Crash)]
 }
 
 /// The model says nothing of when a file is lent: so that it is at all, is tested here.

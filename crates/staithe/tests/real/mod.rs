@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
+mod bench;
 mod bucket;
 mod command;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, require_fuse, wait_until};
 
+pub(crate) use bench::Bench;
 pub(crate) use bucket::Bucket;
 pub(crate) use command::{record, refusal, staithe, text};
 
