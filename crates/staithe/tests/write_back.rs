@@ -405,3 +405,25 @@ fn write_through_has_no_jobs_but_what_failed_can_be_seen_and_stored() {
     let said = refusal(FAILED, &["jobs", mountpoint, "--retry", text(outside.path())]);
     assert!(said.contains("nothing of staithe"), "{said}");
 }
+
+#[test]
+fn writers_wait_for_room_and_are_refused_only_when_none_comes() {
+    let bench = Bench::new();
+    let away = bench
+        .server
+        .faults()
+        .inject(When::operation(Operation::PutObject).key("first"), Fault::internal_error());
+    let options = bench.options().args(["--op-deadline=1s", "--write-mode=back", "--staging-size=16MiB"]);
+    let mut mount = start(options);
+    let bytes = noise(1, 12 << 20);
+    store(&at(&mount, "first"), &bytes).unwrap();
+    let refused = store(&at(&mount, "second"), &bytes);
+    assert_eq!(real::code(refused), libc::ENOSPC, "{}", mount.stderr());
+    away.remove();
+    let written = wait_until(SOON, || store(&at(&mount, "second"), &bytes).is_ok());
+    assert!(written, "room never came: {}", mount.stderr());
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    for key in ["first", "second"] {
+        assert!(bench.bucket().get(key).unwrap() == bytes, "{key}");
+    }
+}
