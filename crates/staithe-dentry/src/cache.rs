@@ -74,7 +74,8 @@ impl<V: Value> Dentries<V> {
     /// A deadline that has passed keeps nothing, but what was cached of the name goes.
     ///
     /// # Errors
-    /// [`Refused::Stale`] if the directory was changed here since the token was taken. Nothing is cached.
+    /// [`Refused::Stale`] if the name was changed here since the token was taken, or the directory as a whole. Nothing
+    /// is cached.
     pub fn insert(
         &self,
         token: &Token,
@@ -85,7 +86,7 @@ impl<V: Value> Dentries<V> {
         let parent = token.parent;
         let answer = self.inner.answer(parent, name, entry.into(), deadline);
         self.inner.write(parent, |state, effects| {
-            if state.dirs.generation(parent) != token.generation {
+            if !state.dirs.standing(parent, token.generation).covers(answer.hash) {
                 state.counts.refused += 1;
                 effects.discard(answer.entry);
                 return Err(Refused::Stale);
@@ -99,7 +100,7 @@ impl<V: Value> Dentries<V> {
         })
     }
 
-    /// A change made here: outdates every token of the directory and sets or removes the name, in one step.
+    /// A change made here: outdates every answer about the name that is under way, and sets or removes it, in one step.
     /// Returns what the name stood for, also if its time was over. O(1).
     ///
     /// Call it before the change is acknowledged to whoever made it. A complete directory stays complete. A deadline
@@ -156,8 +157,8 @@ impl<V: Value> Dentries<V> {
         before
     }
 
-    /// Forgets one name without a word about whether it exists: outdates the directory's tokens, and the directory
-    /// is no longer complete. Publishes [`Cause::Forgotten`]. Returns whether it was cached. O(1), and what is
+    /// Forgets one name without a word about whether it exists: outdates answers about it, and the directory is no
+    /// longer complete. Publishes [`Cause::Forgotten`]. Returns whether it was cached. O(1), and what is
     /// cached below a directory of that name goes too.
     pub fn forget(&self, parent: u64, name: &str) -> bool {
         let hash = self.inner.hash(parent, name);

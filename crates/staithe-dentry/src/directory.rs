@@ -2,7 +2,9 @@
 //!
 //! Invariants:
 //! 1. The generation of a directory never decreases, and every local mutation of it raises it to a number that the
-//!    shard never gave before. A token that equals the present generation therefore saw no mutation since.
+//!    shard never gave before. A token that equals the present generation therefore saw no mutation since. One that
+//!    does not is still good for every name that none of the mutations since was about, unless one of them was about
+//!    all names (`outdated`).
 //! 2. A directory without a record has the generation `floor`. A record begins at it. A record that is dropped
 //!    lifts the floor to its own generation, so a token from before a mutation stays outdated although the record
 //!    that remembered the mutation is gone. The price is that it may outdate tokens of other directories that have
@@ -14,7 +16,12 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use crate::{slots::List, ttl::Tick};
+use crate::{
+    recent::{Mutated, Recent},
+    shard::KeyHash,
+    slots::List,
+    ttl::Tick,
+};
 
 /// Records without entries that one shard keeps: their generation, or the knowledge that they are empty.
 const IDLE_MAX: usize = 256;
@@ -22,6 +29,32 @@ const IDLE_MAX: usize = 256;
 /// The state of a directory between two local mutations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Generation(u64);
+
+/// What the local mutations since a token have left of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Standing<'a> {
+    /// There were none.
+    Whole,
+    /// It is good for all names but these.
+    But(Mutated<'a>),
+    /// It is good for no name.
+    Outdated,
+}
+
+impl Standing<'_> {
+    /// Whether an answer about this name is one from after its last local mutation.
+    pub(crate) fn covers(&self, name: KeyHash) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::But(mutated) => !mutated.has(name),
+            Self::Outdated => false,
+        }
+    }
+
+    pub(crate) fn is_outdated(&self) -> bool {
+        matches!(self, Self::Outdated)
+    }
+}
 
 /// What a lookup compares, apart from the rest of the record so that many lie in few cache lines.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +67,8 @@ struct Key {
 /// One directory.
 pub(crate) struct Directory {
     pub(crate) generation: Generation,
+    /// The generation of the latest change that was about all of its names.
+    outdated: Generation,
     /// Until when an absent name is an answer; [`Tick::PASSED`]: not complete.
     pub(crate) complete_until: Tick,
     /// The latest listing, 0 before the first.
@@ -71,6 +106,7 @@ pub(crate) struct Directories {
     idle: VecDeque<(u32, u64)>,
     idled: u64,
     latest: u64,
+    recent: Recent,
     floor: Generation,
     marks: u32,
 }
@@ -85,6 +121,7 @@ impl Directories {
             idle: VecDeque::new(),
             idled: 0,
             latest: 0,
+            recent: Recent::default(),
             floor: Generation(0),
             marks: 0,
         }
@@ -131,6 +168,7 @@ impl Directories {
         }
         let mut record = Directory {
             generation: self.floor,
+            outdated: self.floor,
             complete_until: Tick::PASSED,
             mark: 0,
             intact: false,
@@ -154,10 +192,26 @@ impl Directories {
         at
     }
 
-    /// A local mutation: every token of the directory is outdated from here on.
-    pub(crate) fn raise(&mut self, at: u32) {
+    /// A local mutation of this name: no token of the directory is good for it from here on.
+    pub(crate) fn raise(&mut self, at: u32, name: KeyHash) {
         self.latest += 1;
+        self.recent.push(name);
         self.get_mut(at).generation = Generation(self.latest);
+    }
+
+    /// What a token of this generation is still good for. O(1).
+    pub(crate) fn standing(&self, id: u64, token: Generation) -> Standing<'_> {
+        let (now, outdated) = self
+            .find(id)
+            .map_or((self.floor, self.floor), |at| (self.get(at).generation, self.get(at).outdated));
+        if now == token {
+            return Standing::Whole;
+        }
+        if token < outdated {
+            return Standing::Outdated;
+        }
+        // Those of other directories are among them, and of no importance: a hash is of directory and name.
+        self.recent.latest(self.latest - token.0).map_or(Standing::Outdated, Standing::But)
     }
 
     /// Begins a listing: its number is one that no other listing of the shard has.
@@ -209,7 +263,9 @@ impl Directories {
     /// Outdates every token of a directory, whether it has a record or not.
     pub(crate) fn outdate(&mut self, id: u64) {
         let at = self.open(id);
-        self.raise(at);
+        self.raise(at, KeyHash::NONE);
+        let dir = self.get_mut(at);
+        dir.outdated = dir.generation;
         self.settle(at);
     }
 

@@ -74,8 +74,11 @@ impl<V> Lookup<V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The directory was changed here after the token was taken: take a new token and ask again.
-    #[error("the directory was changed after the store was asked; take a new token and ask again")]
+    /// The name, or the directory as a whole, was changed here after the token was taken: take a new token and ask
+    /// again.
+    #[error(
+        "the name or its directory was changed after the store was asked; take a new token and ask again"
+    )]
     Stale,
     /// A later listing of the same directory has begun: this one no longer decides what is in it.
     #[error("a later listing of the same directory has begun; leave the directory to that one")]

@@ -29,7 +29,8 @@
 //! # Tokens
 //!
 //! So a directory has a *generation*, which every local change raises. [`Dentries::begin`] gives a [`Token`] with
-//! the generation *before* the store is asked, and an answer is taken in only while its token holds:
+//! the generation *before* the store is asked, and an answer about a name is taken in only if that name was not changed
+//! since:
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -61,21 +62,24 @@
 //! # Ok::<(), Refused>(())
 //! ```
 //!
+//! Which names were changed since is known by the last few thousand changes, so that a directory which others are busy in
+//! can be asked about and listed all the same. What is older is refused, whatever it is about.
+//!
 //! A refused answer may be handed to whoever asked, once, with a time to live of zero: it was true when it was given.
 //!
 //! # Complete directories
 //!
 //! A [`Listing`] takes a directory in page by page. Its names are usable at once; absence becomes an answer at its
-//! end, if nothing was changed here since its token, no later listing began, and no name was evicted on the way.
-//! Local changes are then applied to the complete directory and leave it complete; its deadline stays what it was.
+//! end, if no later listing began, and no name was evicted on the way. Of what was changed here since its token it is not
+//! believed: that stays as it was changed. Local changes are also applied to the complete directory and leave it complete; its deadline stays what it was.
 //! [`Dentries::entries`] gives the names in order without the store. Evicting a name of a complete directory ends
 //! its completeness.
 //!
 //! # Limits
 //!
 //! * A directory lies in one shard, so its writers take turns, a few entries at a time. Readers share the lock.
-//! * A change of a directory refuses *every* answer that was under way for it: a directory that is changed without
-//!   pause is listed in vain. Hand the refused listing on once, and list again when it rests.
+//! * A shard remembers what its last 4,096 changes were about: an answer that took longer than those is refused, and so is
+//!   a listing. Two names of one 32-bit hash pass for one: then a good answer is refused.
 //! * The index of a shard doubles in one go: its writer copies eight bytes for each entry of the shard while its readers wait.
 //! * Records of changed but empty directories are kept in a bounded queue. When one is dropped, answers under way
 //!   for directories of the same shard that have no record are refused although they were good.
@@ -98,6 +102,7 @@ mod evict;
 mod index;
 mod listing;
 mod name;
+mod recent;
 mod shard;
 mod shards;
 mod slots;

@@ -1,12 +1,15 @@
 //! A whole directory on its way in, page by page.
 //!
 //! Invariants:
-//! 1. A page is taken in only while the token holds, one step at a time: each step checks again.
-//! 2. The directory becomes complete at the end, if the token holds, no later listing has begun, and no name of it
-//!    was evicted since the first page. Names that no page had go in the same step.
+//! 1. Of a page, names that were changed here since the token are passed over, one step at a time: each step looks
+//!    again.
+//! 2. The directory becomes complete at the end, if it was not changed as a whole, no later listing has begun, and no
+//!    name of it was evicted since the first page. Names that no page had, and that nobody changed here meanwhile, go in
+//!    the same step: a change marks its name as the listing does.
 
 use crate::{
     cache::{Dentries, Token},
+    directory::Standing,
     entry::{Entry, Refused, Value},
     shard::Source,
     shards::STEP,
@@ -53,12 +56,12 @@ impl<V: Value> Listing<V> {
         self.token.parent
     }
 
-    /// Takes a page of names that exist in. O(page); the lock is held for a few names at a time, and never while
+    /// Takes a page of names that exist in, but those that were changed here since the token was taken. O(page); the lock is held for a few names at a time, and never while
     /// `names` is asked for its next item. Names in the order of the store make [`Dentries::entries`] cheapest.
     ///
     /// # Errors
-    /// [`Refused::Stale`] if the directory was changed here since the token was taken: what is left of the page,
-    /// and any later page, is not cached. The rest of the listing may still be answered from, once.
+    /// [`Refused::Stale`] if the directory was changed here as a whole since the token was taken: what is left of the
+    /// page, and any later page, is not cached. The rest of the listing may still be answered from, once.
     pub fn page<N: AsRef<str>>(&mut self, names: impl IntoIterator<Item = (N, V)>) -> Result<(), Refused> {
         let mut names = names.into_iter();
         let mut step = Vec::with_capacity(names.size_hint().0.clamp(1, STEP));
@@ -74,10 +77,17 @@ impl<V: Value> Listing<V> {
     fn take_in<N: AsRef<str>>(&self, step: &mut Vec<(N, V)>) -> Result<(), Refused> {
         let (inner, token) = (&self.cache.inner, self.token);
         inner.write(token.parent, |state, effects| {
-            if state.dirs.generation(token.parent) != token.generation {
-                state.counts.refused += 1;
-                effects.trash.extend(step.drain(..).map(|(_, value)| value));
-                return Err(Refused::Stale);
+            let standing = state.dirs.standing(token.parent, token.generation);
+            if !matches!(standing, Standing::Whole) {
+                let is_overtaken =
+                    |(name, _): &mut (N, V)| !standing.covers(inner.hash(token.parent, name.as_ref()));
+                let before = step.len();
+                let (is_outdated, overtaken) = (standing.is_outdated(), step.extract_if(.., is_overtaken));
+                effects.trash.extend(overtaken.map(|(_, value)| value));
+                state.counts.refused += (before - step.len()) as u64;
+                if is_outdated {
+                    return Err(Refused::Stale);
+                }
             }
             let dir = state.dirs.open(token.parent);
             state.counts.inserts += step.len() as u64;
@@ -91,12 +101,12 @@ impl<V: Value> Listing<V> {
         })
     }
 
-    /// Ends the listing: names that no page had are gone, and every name that is not there now is known absent
+    /// Ends the listing: names that no page had, and that were not changed here meanwhile, are gone, and every name that is not there now is known absent
     /// until the deadline. O(names gone).
     ///
     /// # Errors
-    /// [`Refused::Stale`] if the directory was changed here since the token was taken, [`Refused::Superseded`] if a
-    /// later listing of it has begun, [`Refused::Evicted`] if it did not fit. The directory's completeness is then
+    /// [`Refused::Stale`] if the directory was changed here as a whole since the token was taken,
+    /// [`Refused::Superseded`] if a later listing of it has begun, [`Refused::Evicted`] if it did not fit. The directory's completeness is then
     /// what it was, and the names of the pages stay.
     pub fn complete(self) -> Result<(), Refused> {
         while self.end_step()? {}
@@ -107,7 +117,7 @@ impl<V: Value> Listing<V> {
     fn end_step(&self) -> Result<bool, Refused> {
         let (inner, token) = (&self.cache.inner, self.token);
         inner.write(token.parent, |state, effects| {
-            if state.dirs.generation(token.parent) != token.generation {
+            if state.dirs.standing(token.parent, token.generation).is_outdated() {
                 state.counts.refused += 1;
                 return Err(Refused::Stale);
             }

@@ -30,6 +30,9 @@ const DIRECTORY_BYTES: usize = size_of::<Directory>() + 32;
 pub(crate) struct KeyHash(u32);
 
 impl KeyHash {
+    /// Of no name in particular; that one may have it is no harm.
+    pub(crate) const NONE: Self = Self(0);
+
     #[inline]
     pub(crate) fn of(hasher: &DefaultHashBuilder, parent: u64, name: &str) -> Self {
         let mut state = hasher.build_hasher();
@@ -148,7 +151,7 @@ impl<V: Value> State<V> {
         }
     }
 
-    /// A local mutation: outdates the directory's tokens and applies it.
+    /// A local mutation: outdates what the directory's tokens are worth for this name, and applies it.
     pub(crate) fn mutate(
         &mut self,
         parent: u64,
@@ -156,7 +159,7 @@ impl<V: Value> State<V> {
         effects: &mut Effects<V>,
     ) -> Option<V> {
         let dir = self.dirs.open(parent);
-        self.dirs.raise(dir);
+        self.dirs.raise(dir, answer.hash);
         let before = self.record(dir, answer, Source::Here, effects);
         self.dirs.settle(dir);
         self.counts.mutations += 1;
@@ -283,7 +286,7 @@ impl<V: Value> State<V> {
         effects: &mut Effects<V>,
     ) -> bool {
         let dir = self.dirs.open(parent);
-        self.dirs.raise(dir);
+        self.dirs.raise(dir, hash);
         self.dirs.get_mut(dir).lose_a_name();
         let found = self.find(hash, parent, name);
         if let Some(at) = found {

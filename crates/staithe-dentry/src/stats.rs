@@ -21,7 +21,7 @@ pub struct Stats {
     pub inserts: u64,
     /// Local mutations; a rename is two.
     pub mutations: u64,
-    /// Answers refused because the directory had changed since, a page of a listing counted once.
+    /// Answers refused because their name or directory had been changed since, each name of a listing counted.
     pub refused: u64,
     /// Entries that made room.
     pub evictions: u64,

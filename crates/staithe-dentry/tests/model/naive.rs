@@ -27,9 +27,13 @@ impl Value for Thing {
 #[derive(Debug, Default)]
 pub(crate) struct Dir {
     pub generation: u64,
+    /// The generation of the latest change of all of it.
+    pub outdated: u64,
+    /// The generation of the latest change of each name.
+    pub changed: BTreeMap<&'static str, u64>,
     pub complete: Option<Deadline>,
     pub names: BTreeMap<&'static str, (Option<Thing>, Deadline)>,
-    /// A name that exists was not kept since that listing began: it may not end well.
+    /// A name that exists was not kept, or forgotten, since that listing began: it may not end well.
     pub(crate) leaky: bool,
     /// The latest listing and what was written since it began.
     pub listing: Option<(usize, BTreeSet<&'static str>)>,
@@ -50,6 +54,18 @@ impl Naive {
 
     pub(crate) fn generation(&mut self, id: u64) -> u64 {
         self.dir(id).generation
+    }
+
+    /// Whether an answer about a name, that was asked for at this generation, may be taken in.
+    pub(crate) fn is_fresh(&mut self, id: u64, name: &str, generation: u64) -> bool {
+        let dir = self.dir(id);
+        dir.outdated <= generation && dir.changed.get(name).is_none_or(|changed| *changed <= generation)
+    }
+
+    fn change(&mut self, id: u64, name: &'static str) {
+        let dir = self.dir(id);
+        dir.generation += 1;
+        dir.changed.insert(name, dir.generation);
     }
 
     pub(crate) fn lookup(&mut self, id: u64, name: &str, now: Instant) -> Lookup<Thing> {
@@ -127,14 +143,15 @@ impl Naive {
     }
 
     pub(crate) fn mutate(&mut self, id: u64, name: &'static str, thing: Option<Thing>, deadline: Deadline) {
-        self.dir(id).generation += 1;
+        self.change(id, name);
         self.record(id, name, thing, deadline, false);
     }
 
     pub(crate) fn forget(&mut self, id: u64, name: &'static str) {
+        self.change(id, name);
         let dir = self.dir(id);
-        dir.generation += 1;
         dir.complete = None;
+        dir.leaky = true;
         let found = dir.names.remove(name).and_then(|(thing, _)| thing);
         self.changes.push(Change::Name { parent: id, name: name.into(), cause: Cause::Forgotten });
         if let Some(child) = found.and_then(|thing| thing.directory) {
@@ -145,6 +162,7 @@ impl Naive {
     pub(crate) fn forget_dir(&mut self, id: u64) -> Vec<u64> {
         let dir = self.dir(id);
         dir.generation += 1;
+        dir.outdated = dir.generation;
         dir.complete = None;
         dir.listing = None;
         let names = std::mem::take(&mut dir.names);

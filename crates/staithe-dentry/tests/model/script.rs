@@ -184,9 +184,9 @@ impl Run {
         let Some(asked) = pick(&self.tokens, token) else {
             return;
         };
-        let (token, orphaned) = (asked.token, asked.orphaned);
-        let fresh = self.naive.generation(token.parent()) == asked.generation;
+        let (token, orphaned, generation) = (asked.token, asked.orphaned, asked.generation);
         let (name, deadline) = (name_of(name), self.deadline(ttl));
+        let fresh = self.naive.is_fresh(token.parent(), name, generation);
         let thing = Self::below(token.parent(), self.thing(thing));
         let taken = self.cache.insert(&token, name, Entry::from(thing), deadline);
         self.check_refusal(fresh, orphaned, taken.is_ok());
@@ -237,7 +237,8 @@ impl Run {
         }
         let open = &mut self.listings[usize::from(listing) % count];
         let (parent, deadline, orphaned) = (open.listing.parent(), open.deadline, open.orphaned);
-        let fresh = self.naive.generation(parent) == open.generation;
+        let generation = open.generation;
+        let fresh = self.naive.dir(parent).outdated <= generation;
         let thing = exact_thing.unwrap_or(Thing { version: 0, directory: None });
         let thing = Thing { directory: thing.directory.filter(|child| *child > parent), ..thing };
         let page: Vec<_> =
@@ -248,6 +249,9 @@ impl Run {
         }
         if taken.is_ok() {
             for (name, thing) in page {
+                if !self.naive.is_fresh(parent, name, generation) {
+                    continue;
+                }
                 self.naive.record(parent, name, Some(thing), deadline, true);
             }
         }
@@ -260,7 +264,7 @@ impl Run {
         let open = self.listings.swap_remove(usize::from(listing) % self.listings.len());
         let parent = open.listing.parent();
         let dir = self.naive.dir(parent);
-        let fresh = dir.generation == open.generation;
+        let fresh = dir.outdated <= open.generation;
         let latest = dir.listing.as_ref().map(|(number, _)| *number);
         let leaky = dir.leaky && open.deadline != Deadline::Passed;
         let ended = open.listing.complete();
