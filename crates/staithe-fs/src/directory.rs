@@ -380,6 +380,11 @@ pub(crate) fn in_order(mut entries: Vec<(Arc<str>, Dent)>) -> Vec<(Arc<str>, Den
     entries
 }
 
+/// The request for the first page of what is directly below a prefix.
+pub(crate) fn first_page(prefix: &str) -> ListRequest {
+    page_request(prefix, None)
+}
+
 fn page_request(prefix: &str, token: Option<PageToken>) -> ListRequest {
     ListRequest { prefix: prefix.to_owned(), delimiter: Some('/'), token, ..ListRequest::default() }
 }

@@ -140,12 +140,24 @@ impl DiskFile {
     /// # Errors
     /// `Io` if the file ends before, and the disk's.
     pub(crate) fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let bytes = self.read_up_to(offset, len)?;
+        if bytes.len() < len {
+            return Err(self.failed("read", io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(bytes)
+    }
+
+    /// `len` bytes from `offset`, fewer only where the file ends before.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn read_up_to(&self, offset: u64, len: usize) -> Result<Bytes> {
         // Not zeroed first: every byte is written by the read.
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let at = offset + bytes.len() as u64;
             match retry_on_intr(|| pread(&self.0.file, spare_capacity(&mut bytes), at)) {
-                Ok(0) => return Err(self.failed("read", io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => return Err(self.failed("read", error.into())),
             }

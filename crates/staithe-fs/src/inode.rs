@@ -17,6 +17,7 @@ use crate::cache::CachedFile;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::journal::IntentId;
 use crate::lend::Lent;
+use crate::lookup::Misses;
 use crate::metadata::FileMeta;
 use crate::staging::Staged;
 use crate::streaming::Streaming;
@@ -129,6 +130,8 @@ pub(crate) struct Inode {
     pub(crate) writers: AtomicU64,
     /// Directories: whether a small body fetched ahead of its open has been worth it lately.
     pub(crate) eagerness: AtomicI32,
+    /// Directories: names that were asked for in vain.
+    pub(crate) misses: Misses,
     /// Whether a background commit is under way after the last close.
     pub(crate) settling: AtomicBool,
 }
@@ -251,6 +254,7 @@ impl Inode {
             opens: AtomicU64::new(0),
             writers: AtomicU64::new(0),
             eagerness: AtomicI32::new(2),
+            misses: Misses::default(),
             settling: AtomicBool::new(false),
         })
     }

@@ -1,6 +1,7 @@
 //! From a name to an inode: what is ours, what is remembered, what the store says.
 
 mod ask;
+mod scout;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use crate::refresh::Moment;
 use crate::remote::kernel_ttl;
 
 pub(crate) use ask::Answer;
+pub(crate) use scout::Misses;
 
 /// Objects up to this size are fetched whole when their attributes are wanted and an open is likely to follow.
 pub(crate) const SMALL_BODY: u64 = 128 << 10;
@@ -197,6 +199,11 @@ impl Filesystem {
             {
                 return answer;
             }
+            if self.scout(&dir, name).await?
+                && let Some(answer) = self.try_lookup(parent, name)
+            {
+                return answer;
+            }
             if let Cached::Hit(dent, _) = self.names.lookup(parent.0, name, Instant::now()) {
                 self.recall(parent, &[(Arc::from(name), dent)]).await;
                 if let Some(answer) = self.try_lookup(parent, name) {
@@ -212,8 +219,13 @@ impl Filesystem {
                         self.is_worth_a_body(&dir, &dent) && !self.is_listed_on_disk(&path, &dent);
                     self.ask_listed(&path, &dent, with_body).await?
                 }
-                _ if self.wants_full() => self.ask(&path).await?,
-                _ => self.ask_by_listing(&path).await?,
+                _ => {
+                    let full = self.wants_full();
+                    let answer =
+                        if full { self.ask(&path).await? } else { self.ask_by_listing(&path).await? };
+                    dir.misses.note(!matches!(answer, Answer::Absent));
+                    answer
+                }
             };
             if let Some(found) = self.settle(parent, name, &asked, answer, last == 0)? {
                 return Ok(found);

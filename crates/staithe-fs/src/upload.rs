@@ -23,7 +23,7 @@ use crate::metadata::FileMeta;
 use crate::read::pieces;
 
 /// Parts of one upload on their way at once.
-pub(crate) const PARTS_AT_ONCE: usize = 4;
+pub(crate) const PARTS_AT_ONCE: usize = 8;
 /// What memory for bytes on their way to the store is counted in, in bytes.
 const UPLOAD_PIECE: u64 = 256 << 10;
 /// How much there is of it: 128 MiB.
@@ -132,16 +132,18 @@ impl Filesystem {
     ) -> Result<PartReceipt> {
         let _room = self.upload_room(range.end - range.start).await;
         let (start, len) = (range.start, (range.end - range.start) as usize);
-        let bytes = loop {
+        let disk = loop {
             self.bring_in(inode, range.clone()).await?;
             let state = inode.state();
             let Some(staged) = state.staged.as_ref() else {
                 return Err(FsError::new(FsErrorKind::Stale, "the file went while it was being stored"));
             };
             if staged.missing(range.clone()).is_empty() {
-                break staged.read(start, len)?;
+                break staged.disk_file().clone();
             }
         };
+        // Not while the state is locked, which would hold up who writes: what changes meanwhile counts as changed.
+        let bytes = blocking(move || disk.read_up_to(start, len)).await?;
         let cut = (bytes.len() < len).then(|| Bytes::from(vec![0; len - bytes.len()]));
         let body = Payload::new([bytes].into_iter().chain(cut));
         Ok(self.store.upload_part(upload, number, body).await?)
