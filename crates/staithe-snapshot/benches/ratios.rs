@@ -1,0 +1,66 @@
+//! The figures of the README: contenders take turns, so that a busy machine is busy for all of them; the best round
+//! counts.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
+
+mod contenders;
+
+use std::time::Duration;
+
+const ROUNDS: usize = 15;
+const LOADS: u64 = 2_000_000;
+
+const SWAP_ROUNDS: usize = 3;
+const ENTRIES: u64 = 1_000_000;
+const SWAPS: u32 = 30;
+const EACH: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_micros(20);
+
+fn loads(threads: usize) {
+    let readers = contenders::readers();
+    let mut best = vec![Duration::MAX; readers.len()];
+    for _ in 0..ROUNDS {
+        for (best, (_, reads)) in best.iter_mut().zip(&readers) {
+            *best = (*best).min(contenders::read_all(threads, LOADS, reads));
+        }
+    }
+    println!("\nload and read, {threads} threads, {LOADS} each");
+    let base = best[0].as_secs_f64();
+    for (best, (name, _)) in best.iter().zip(&readers) {
+        let each = best.as_secs_f64() / LOADS as f64 * 1e9;
+        println!(
+            "  {name:<32} {each:>8.2} ns a load of a thread, {:>6.2} of ArcSwap",
+            best.as_secs_f64() / base
+        );
+    }
+}
+
+fn swaps() {
+    let contenders = contenders::large(ENTRIES);
+    let mut best = vec![[u64::MAX; 4]; contenders.len()];
+    for _ in 0..SWAP_ROUNDS {
+        for (best, large) in best.iter_mut().zip(&contenders) {
+            let sorted = contenders::latencies(large, ENTRIES, INTERVAL, SWAPS, EACH);
+            let figures = [0.5, 0.99, 0.9999, 1.0].map(|share| contenders::percentile(&sorted, share));
+            if figures[2] < best[2] {
+                *best = figures;
+            }
+        }
+    }
+    println!("\nread latency while {ENTRIES} entries are replaced 10 times a second, in microseconds");
+    let cell = best[0][2] as f64;
+    for ([p50, p99, p9999, worst], large) in
+        best.iter().map(|row| row.map(|ns| ns as f64 / 1e3)).zip(&contenders)
+    {
+        let ratio = p9999 * 1e3 / cell;
+        println!(
+            "  {:<32} p50 {p50:>9.2}  p99 {p99:>10.2}  p99.99 {p9999:>10.2}  worst {worst:>10.2}  {ratio:>8.1} of the cell's p99.99",
+            large.name
+        );
+    }
+}
+
+fn main() {
+    loads(1);
+    loads(2);
+    swaps();
+}
