@@ -6,7 +6,7 @@
 //! end      0 u32  bytes in all u64  checksum u64                        and the file ends
 //! ```
 //!
-//! Numbers are little-endian. A checksum is the CRC-64/NVME of the file up to it.
+//! Numbers are little-endian. A checksum is the CRC-64/NVME of the file up to it without the checksums in it.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -56,12 +56,11 @@ pub(crate) fn encode(format: Format, epoch: Epoch, digest: &mut Digest) -> Vec<u
     bytes
 }
 
-/// Adds the checksum, which is part of what later ones are of.
+/// Adds the checksum. It is not part of what later ones are of: a CRC over data and its own CRC is always the same, and
+/// would forget what came before.
 pub(crate) fn seal(bytes: &mut Vec<u8>, digest: &mut Digest) {
     digest.update(bytes);
-    let checksum = digest.finalize().to_le_bytes();
-    digest.update(&checksum);
-    bytes.extend(checksum);
+    bytes.extend(digest.finalize().to_le_bytes());
 }
 
 /// Of the first bytes of a file: as many as a header has, or all there are.
@@ -81,7 +80,6 @@ pub(crate) fn decode(bytes: &[u8], format: Format, digest: &mut Digest) -> Resul
     if digest.finalize() != u64::from_le_bytes(*checksum) {
         return Err(Fault::Checksum { at: HEADER as u64 });
     }
-    digest.update(checksum);
     let (container, version) = (u32::from_le_bytes(*container), u32::from_le_bytes(*version));
     if container != CONTAINER {
         return Err(Fault::Container { found: container, known: CONTAINER });

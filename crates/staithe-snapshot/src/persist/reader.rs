@@ -130,7 +130,6 @@ impl<R: Read> Reader<R> {
         if u64::from_le_bytes(checksum) != self.digest.finalize() {
             return Err(Fault::Checksum { at: self.at });
         }
-        self.digest.update(&checksum);
         Ok(())
     }
 
