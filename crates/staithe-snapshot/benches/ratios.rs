@@ -6,8 +6,8 @@ mod contenders;
 
 use std::time::Duration;
 
-const ROUNDS: usize = 15;
-const LOADS: u64 = 2_000_000;
+const ROUNDS: usize = 201;
+const LOADS: u64 = 50_000;
 
 const SWAP_ROUNDS: usize = 3;
 const ENTRIES: u64 = 1_000_000;
@@ -17,19 +17,23 @@ const INTERVAL: Duration = Duration::from_micros(20);
 
 fn loads(threads: usize) {
     let readers = contenders::readers();
-    let mut best = vec![Duration::MAX; readers.len()];
+    let mut rounds = vec![Vec::with_capacity(ROUNDS); readers.len()];
     for _ in 0..ROUNDS {
-        for (best, (_, reads)) in best.iter_mut().zip(&readers) {
-            *best = (*best).min(contenders::read_all(threads, LOADS, reads));
+        for (rounds, (_, reads)) in rounds.iter_mut().zip(&readers) {
+            rounds.push(contenders::read_all(threads, LOADS, reads).as_secs_f64() / LOADS as f64 * 1e9);
         }
     }
-    println!("\nload and read, {threads} threads, {LOADS} each");
-    let base = best[0].as_secs_f64();
-    for (best, (name, _)) in best.iter().zip(&readers) {
-        let each = best.as_secs_f64() / LOADS as f64 * 1e9;
+    // With several threads the best round may be one in which they took turns: there the median counts.
+    println!("\nload and read, {threads} threads, {ROUNDS} rounds of {LOADS} each, in nanoseconds");
+    let mut base = None;
+    for (rounds, (name, _)) in rounds.iter_mut().zip(&readers) {
+        rounds.sort_by(f64::total_cmp);
+        let (best, median) = (rounds[0], rounds[ROUNDS / 2]);
+        let (base_best, base_median) = *base.get_or_insert((best, median));
         println!(
-            "  {name:<32} {each:>8.2} ns a load of a thread, {:>6.2} of ArcSwap",
-            best.as_secs_f64() / base
+            "  {name:<32} best {best:>8.2}, {:>5.2} of ArcSwap; median {median:>8.2}, {:>5.2} of ArcSwap",
+            best / base_best,
+            median / base_median
         );
     }
 }

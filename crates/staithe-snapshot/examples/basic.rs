@@ -4,7 +4,6 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::thread;
 
 use staithe_snapshot::{Cause, Config, Delta, Loading, SnapshotCell};
@@ -38,7 +37,7 @@ fn load(loading: &Loading) -> Result<Names, Cause> {
     Ok(names)
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Cause> {
     let first = Names::from([("old/a".to_string(), 1)]);
     let cell: SnapshotCell<Names, Change> = SnapshotCell::with_config(first, Config::default());
 
@@ -52,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         scope.spawn(|| cell.change(Change::Remove("old/a".into())).map(drop));
         let names = load(&staging.loading())?;
         let many = |names: &Names| if names.len() < 1000 { Err("too few names") } else { Ok(()) };
-        Ok::<_, Box<dyn Error>>(staging.publish(names, many)?)
+        Ok::<_, Cause>(staging.publish(names, many)?)
     })?;
     println!("epoch {}: {} names", published.epoch(), published.len());
     let now = cell.load();

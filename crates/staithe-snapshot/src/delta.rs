@@ -36,9 +36,11 @@ impl<T> Delta<T> for NoDelta {
     }
 }
 
+type Change<T> = dyn Fn(&mut T) -> Result<(), Cause> + Send;
+
 /// A closure as a delta.
 pub struct Edit<T> {
-    change: Box<dyn Fn(&mut T) -> Result<(), Cause> + Send>,
+    change: Box<Change<T>>,
     weight: usize,
 }
 

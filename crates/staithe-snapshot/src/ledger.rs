@@ -41,9 +41,9 @@ impl Ledger {
         let _record = self.0.lock().remove(&epoch);
     }
 
-    pub(crate) fn hold(&self, epoch: Epoch, label: &Cow<'static, str>) {
+    pub(crate) fn hold(&self, epoch: Epoch, label: Cow<'static, str>) {
         if let Some(record) = self.0.lock().get_mut(&epoch) {
-            *record.labels.entry(label.clone()).or_insert(0) += 1;
+            *record.labels.entry(label).or_insert(0) += 1;
         }
     }
 

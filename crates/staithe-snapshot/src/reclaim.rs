@@ -1,9 +1,11 @@
 //! Where old states are freed: never where a reader is.
 //!
-//! 1. A state is handed over once, by whoever drops the last `Arc` of its snapshot: a push to a channel without a lock.
+//! 1. A state is handed over once, by whoever drops the last `Arc` of its snapshot: a push to a channel, which waits for no
+//!    destructor.
 //! 2. A destructor runs in a worker, in a publisher that needs room, or in whoever asks for it; no lock of this crate is
 //!    held meanwhile.
-//! 3. An epoch leaves the ledger after its state is freed; `outstanding` counts what is handed over and not freed.
+//! 3. Lock order: `freed`, then a ledger. Neither is held while a state is freed or handed over.
+//! 4. An epoch leaves the ledger after its state is freed; `outstanding` counts what is handed over and not freed.
 
 use std::fmt;
 use std::io;

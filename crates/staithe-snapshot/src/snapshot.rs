@@ -74,7 +74,7 @@ pub struct Held<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Held<T> {
     pub(crate) fn new(snapshot: Arc<Snapshot<T>>, label: Cow<'static, str>) -> Self {
-        snapshot.home.ledger.hold(snapshot.epoch, &label);
+        snapshot.home.ledger.hold(snapshot.epoch, label.clone());
         Self { snapshot, label }
     }
 

@@ -181,21 +181,27 @@ mod checked {
 
     /// A channel that knows how many senders there are.
     struct Channel<T> {
-        queue: Mutex<(VecDeque<T>, usize)>,
+        line: Mutex<Line<T>>,
         bell: Condvar,
+    }
+
+    struct Line<T> {
+        items: VecDeque<T>,
+        senders: usize,
     }
 
     pub(crate) struct Sender<T>(Arc<Channel<T>>);
     pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
     pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-        let channel = Arc::new(Channel { queue: Mutex::new((VecDeque::new(), 1)), bell: Condvar::default() });
+        let line = Mutex::new(Line { items: VecDeque::new(), senders: 1 });
+        let channel = Arc::new(Channel { line, bell: Condvar::default() });
         (Sender(Arc::clone(&channel)), Receiver(channel))
     }
 
     impl<T> Sender<T> {
         pub(crate) fn send(&self, value: T) -> Result<(), T> {
-            self.0.queue.lock().0.push_back(value);
+            self.0.line.lock().items.push_back(value);
             self.0.bell.notify_all();
             Ok(())
         }
@@ -203,20 +209,20 @@ mod checked {
 
     impl<T> Drop for Sender<T> {
         fn drop(&mut self) {
-            self.0.queue.lock().1 -= 1;
+            self.0.line.lock().senders -= 1;
             self.0.bell.notify_all();
         }
     }
 
     impl<T> Receiver<T> {
         pub(crate) fn recv(&self) -> Result<T, ()> {
-            let mut queue = self.0.queue.lock();
-            self.0.bell.wait_while(&mut queue, |(queue, senders)| queue.is_empty() && *senders > 0);
-            queue.0.pop_front().ok_or(())
+            let mut line = self.0.line.lock();
+            self.0.bell.wait_while(&mut line, |line| line.items.is_empty() && line.senders > 0);
+            line.items.pop_front().ok_or(())
         }
 
         pub(crate) fn try_recv(&self) -> Result<T, ()> {
-            self.0.queue.lock().0.pop_front().ok_or(())
+            self.0.line.lock().items.pop_front().ok_or(())
         }
     }
 

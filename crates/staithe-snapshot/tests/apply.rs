@@ -1,6 +1,6 @@
 //! Staged replacement: all of it or nothing, and no change is lost.
 #![cfg(not(loom))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -173,7 +173,7 @@ fn too_many_changes_fail_the_replacement_not_the_changes() {
 fn what_cannot_be_replayed_is_not_undone() {
     let cell = cell();
     let staging = cell.stage().unwrap();
-    drop(cell.update(|state| state.clone()).unwrap());
+    drop(cell.update(Clone::clone).unwrap());
     assert_eq!(staging.publish(Table::new(), fine).unwrap_err().kind(), Kind::Overtaken);
     assert_eq!(cell.load().len(), 1);
 

@@ -2,7 +2,7 @@
 //!
 //! The pointer is a lock here, because arc-swap cannot run under loom; see `src/sync.rs` for what that leaves unchecked.
 #![cfg(loom)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::unnecessary_wraps)]
 
 use std::convert::Infallible;
 use std::future::Future;

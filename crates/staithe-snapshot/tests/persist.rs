@@ -164,7 +164,7 @@ fn a_save_that_fails_or_panics_leaves_what_there_was() {
     save(dir.path(), 1);
     let before = files(dir.path());
     let mut directory = open(dir.path());
-    let half = |out: &mut dyn io::Write| out.write_all(&[7; 1 << 20]);
+    let half = |out: &mut dyn io::Write| out.write_all(&vec![7; 1 << 20]);
     let failed = directory.save(Epoch(2), |out| half(out).map_err(Cause::from).and(Err("no more".into())));
     assert_eq!(failed.unwrap_err().kind(), Kind::Failed);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

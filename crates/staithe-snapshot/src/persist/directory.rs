@@ -141,6 +141,7 @@ impl Directory {
                 }
                 Err(fault) if matches!(fault.kind(), Kind::Newer | Kind::Io) => return Err(fault.into()),
                 Err(fault) => {
+                    self.bad.retain(|bad| *bad != serial);
                     self.bad.push(serial);
                     skipped.push(Skipped { file, error: fault.into() });
                 }

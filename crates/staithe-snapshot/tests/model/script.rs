@@ -109,12 +109,13 @@ impl Driver {
                 same(real, naive.replace(next), naive.epoch);
             }
             3 | 4 => same(cell.change(Push(item)), naive.change(item), naive.epoch),
-            5 => self.stage(with % 3 == 0),
+            5 => self.stage(with.is_multiple_of(3)),
             6 => self.during_a_load(item),
             7 => {
                 if let Some(at) = pick(with, self.stagings.len()) {
-                    let model = self.naive.publish_staged(at, vec![100, item], with % 16 > 0);
-                    let validate = |_: &State| if with % 16 > 0 { Ok(()) } else { Err("no") };
+                    let valid = !with.is_multiple_of(16);
+                    let model = self.naive.publish_staged(at, vec![100, item], valid);
+                    let validate = |_: &State| if valid { Ok(()) } else { Err("no") };
                     let real = self.stagings.remove(at).publish(vec![100, item], validate);
                     same(real, model, self.naive.epoch);
                 }
@@ -163,7 +164,7 @@ impl Driver {
     }
 
     fn wait(&mut self, with: u8) {
-        if let Some(at) = pick(with, self.waits.len()).filter(|_| with % 4 == 0) {
+        if let Some(at) = pick(with, self.waits.len()).filter(|_| with.is_multiple_of(4)) {
             self.waits.swap_remove(at);
             return;
         }
