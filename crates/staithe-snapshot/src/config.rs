@@ -9,7 +9,7 @@ pub struct Config {
     pub first_epoch: Epoch,
     /// How many old states may be alive, at least 1: a publication beyond that first has what nobody holds freed, and
     /// is refused with [`crate::Kind::Exhausted`] if readers hold too many. An update under way holds the state that it
-    /// read. Default 64; memory is bounded by this many states, the current one and one that is loading.
+    /// read; a state's destructor must not publish, as it would wait for itself. Default 64; memory is bounded by this many states, the current one and one that is loading.
     pub max_old: usize,
     /// How many may wait for a change. Default 4096.
     pub max_waiters: usize,

@@ -89,18 +89,40 @@ pub(crate) fn read_all(threads: usize, times: u64, reads: &Reads) -> Duration {
     })
 }
 
-pub(crate) type Table = std::collections::HashMap<u64, u64>;
+/// Keys and values, in the order of their keys: cheap to fill, so that filling keeps the pace on a busy machine.
+pub(crate) type Table = Vec<(u64, u64)>;
 
-pub(crate) fn table(entries: u64, value: u64) -> Table {
-    let mut table = Table::with_capacity(entries as usize);
+fn fill(table: &mut Table, entries: u64, value: u64) {
     table.extend((0..entries).map(|key| (key, value)));
+}
+
+fn table(entries: u64, value: u64) -> Table {
+    let mut table = Table::with_capacity(entries as usize);
+    fill(&mut table, entries, value);
     table
+}
+
+fn get(table: &Table, key: u64) -> Option<u64> {
+    let at = table.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+    table.get(at).map(|(_, value)| *value)
+}
+
+fn timed<G>(key: u64, acquire: impl FnOnce() -> G, table: impl FnOnce(&G) -> &Table) -> Duration {
+    let begun = Instant::now();
+    let held = acquire();
+    let acquired = begun.elapsed();
+    black_box(get(table(&held), key));
+    let ending = Instant::now();
+    drop(held);
+    acquired + ending.elapsed()
 }
 
 /// A large state: how one entry of it is read, and how all of it is replaced.
 pub(crate) struct Large {
     pub(crate) name: &'static str,
-    pub(crate) read: Box<dyn Fn(u64) -> u64 + Send + Sync>,
+    /// The time to get hold of the state and to let go of it: looking the key up between the two is the same for all,
+    /// and gives a busy machine a large target to interrupt.
+    pub(crate) read: Box<dyn Fn(u64) -> Duration + Send + Sync>,
     pub(crate) replace: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -108,14 +130,14 @@ impl Large {
     fn new<S: Send + Sync + 'static>(
         name: &'static str,
         state: S,
-        read: impl Fn(&S, u64) -> Option<u64> + Send + Sync + 'static,
+        read: impl Fn(&S, u64) -> Duration + Send + Sync + 'static,
         replace: impl Fn(&S, u64) + Send + Sync + 'static,
     ) -> Self {
         let state = Arc::new(state);
         let read_from = Arc::clone(&state);
         Self {
             name,
-            read: Box::new(move |key| read(&read_from, key).unwrap_or(0)),
+            read: Box::new(move |key| read(&read_from, key)),
             replace: Box::new(move |value| replace(&state, value)),
         }
     }
@@ -126,21 +148,21 @@ pub(crate) fn large(entries: u64) -> Vec<Large> {
         Large::new(
             "SnapshotCell, publish",
             SnapshotCell::new(table(entries, 0)),
-            |cell, key| cell.load().get(&key).copied(),
+            |cell, key| timed(key, || cell.load(), |held| held),
             move |cell, value| drop(cell.publish(table(entries, value))),
         ),
         Large::new(
             "ArcSwap, store",
             ArcSwap::from_pointee(table(entries, 0)),
-            |cell, key| cell.load_full().get(&key).copied(),
+            |cell, key| timed(key, || cell.load_full(), |held| held),
             move |cell, value| cell.store(Arc::new(table(entries, value))),
         ),
         Large::new(
             "std RwLock of Arc",
             RwLock::new(Arc::new(table(entries, 0))),
             |cell, key| {
-                let state = Arc::clone(&cell.read().unwrap_or_else(PoisonError::into_inner));
-                state.get(&key).copied()
+                let acquire = || Arc::clone(&cell.read().unwrap_or_else(PoisonError::into_inner));
+                timed(key, acquire, |held| held)
             },
             move |cell, value| {
                 let next = Arc::new(table(entries, value));
@@ -153,11 +175,11 @@ pub(crate) fn large(entries: u64) -> Vec<Large> {
         Large::new(
             "std RwLock, refilled in place",
             RwLock::new(table(entries, 0)),
-            |cell, key| cell.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied(),
+            |cell, key| timed(key, || cell.read().unwrap_or_else(PoisonError::into_inner), |held| held),
             move |cell, value| {
                 let mut state = cell.write().unwrap_or_else(PoisonError::into_inner);
                 state.clear();
-                state.extend((0..entries).map(|key| (key, value)));
+                fill(&mut state, entries, value);
             },
         ),
     ]
@@ -195,9 +217,7 @@ fn read_at_intervals(large: &Large, entries: u64, interval: Duration, stop: &Ato
         while Instant::now() < next {
             std::hint::spin_loop();
         }
-        let begun = Instant::now();
-        black_box((large.read)(key));
-        let mut took = begun.elapsed().as_nanos() as u64;
+        let mut took = (large.read)(key).as_nanos() as u64;
         key = (key + 386_093) % entries;
         latencies.push(took);
         while took > interval_ns {
