@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use left_right::{Absorb, ReadHandleFactory, WriteHandle};
-use staithe_snapshot::SnapshotCell;
+use staithe_snapshot::{Config, Reclaimer, SnapshotCell};
 
 /// One thread's reads of a small state: as many as it is told.
 pub(crate) type Reads = Box<dyn Fn(u64) + Sync>;
@@ -117,6 +117,13 @@ fn timed<G>(key: u64, acquire: impl FnOnce() -> G, table: impl FnOnce(&G) -> &Ta
     acquired + ending.elapsed()
 }
 
+/// Without a worker, who publishes frees: no third thread competes for two cores.
+fn publisher_frees(table: Table) -> SnapshotCell<Table> {
+    let (reclaimer, worker) = Reclaimer::by_hand();
+    drop(worker);
+    SnapshotCell::with_config(table, Config { reclaimer: Some(reclaimer), ..Config::default() })
+}
+
 /// A large state: how one entry of it is read, and how all of it is replaced.
 pub(crate) struct Large {
     pub(crate) name: &'static str,
@@ -148,6 +155,12 @@ pub(crate) fn large(entries: u64) -> Vec<Large> {
         Large::new(
             "SnapshotCell, publish",
             SnapshotCell::new(table(entries, 0)),
+            |cell, key| timed(key, || cell.load(), |held| held),
+            move |cell, value| drop(cell.publish(table(entries, value))),
+        ),
+        Large::new(
+            "SnapshotCell, publisher frees",
+            publisher_frees(table(entries, 0)),
             |cell, key| timed(key, || cell.load(), |held| held),
             move |cell, value| drop(cell.publish(table(entries, value))),
         ),
