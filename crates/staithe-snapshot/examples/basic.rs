@@ -64,7 +64,7 @@ fn main() -> Result<(), Cause> {
     println!("refused: {:?}", failed.map(drop));
     println!("still epoch {}", cell.epoch());
 
-    drop(open);
+    drop((open, published, now));
     cell.reclaimer().settle();
     println!("{} old states in memory", cell.stats().old);
     Ok(())
