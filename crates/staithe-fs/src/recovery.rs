@@ -16,7 +16,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
 use crate::journal::{IntentId, Word};
-use crate::metadata::FileMeta;
+use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
 use crate::state_dir::may_be_lost;
 use crate::tries::Tries;
@@ -152,9 +152,12 @@ impl Filesystem {
                 self.store.abort_multipart(&upload).await?;
                 return Ok(Finished::Done);
             }
-            Intent::Store(store) => match self.revive_file(*store)? {
+            Intent::Store(store) => match self.revive_file(&store)? {
                 Some(inode) => inode,
-                None => return Ok(Finished::Done),
+                None => {
+                    self.admit_lost_bytes(&store).await?;
+                    return Ok(Finished::Done);
+                }
             },
             Intent::Attributes(attributes) => self.revive_attributes(*attributes)?,
             Intent::Marker(marker) => self.revive_directory(*marker)?,
@@ -187,8 +190,8 @@ impl Filesystem {
 
     /// The inode that a kept file was; `None` if its staging file is gone, which goes only when the store has the bytes,
     /// or a person took it.
-    fn revive_file(&self, intent: StoreIntent) -> Result<Option<Arc<Inode>>> {
-        let StoreIntent { key, staging_name, state, base, meta } = intent;
+    fn revive_file(&self, intent: &StoreIntent) -> Result<Option<Arc<Inode>>> {
+        let StoreIntent { key, staging_name, state, base, meta } = intent.clone();
         let path = self.path_of(&key)?;
         if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
             return Ok(None);
@@ -204,6 +207,17 @@ impl Filesystem {
         revived.staged = Some(file);
         revived.bytes_dirty = true;
         Ok(Some(self.inodes.insert(revived)))
+    }
+
+    /// The staging file of an intent is gone: says so, unless the store has what was in it.
+    async fn admit_lost_bytes(&self, intent: &StoreIntent) -> Result<()> {
+        let tries = intent.meta.write_id.as_deref().map(Tries::resume).unwrap_or_default();
+        let object = self.head(intent.key.clone()).await?;
+        if !object.as_ref().and_then(write_id).is_some_and(|id| tries.has(id)) {
+            let (key, staging) = (&intent.key, &intent.staging_name);
+            tracing::warn!(%key, staging, "not stored: what was written is not in the staging directory any more");
+        }
+        Ok(())
     }
 
     /// The inode of a stored object that is to have other attributes.
