@@ -14,6 +14,7 @@ use staithe_persist::{DiskJournal, Durability, Entry, Journal as _, JournalError
 
 pub(crate) use staithe_persist::IntentId;
 
+use crate::failpoint::{Step, reach};
 use crate::intent::Intent;
 use crate::{FsError, FsErrorKind, Result};
 
@@ -61,7 +62,9 @@ impl Journal {
             })
         };
         let entries: Vec<Entry> = words.iter().map(entry).collect::<Result<_>>()?;
+        reach(Step::BeforeJournalWrite);
         self.0.write(&entries, durability).map_err(failed)?;
+        reach(Step::AfterJournalWrite);
         Ok(())
     }
 
@@ -70,7 +73,9 @@ impl Journal {
     /// # Errors
     /// As [`write`](Self::write).
     pub(crate) fn sync(&self) -> Result<()> {
+        reach(Step::BeforeJournalSync);
         self.0.sync().map_err(failed)?;
+        reach(Step::AfterJournalSync);
         Ok(())
     }
 

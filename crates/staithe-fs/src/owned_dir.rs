@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::failpoint::{Step, reach};
 use crate::{FsError, FsErrorKind, Result};
 
 /// The layout that this version writes, and the newest that it reads, in every such directory.
@@ -183,8 +184,10 @@ pub(crate) fn write_whole(dir: Place<'_>, name: &str, text: &str) -> Result<()> 
     let fresh = dir.path.join(format!("{name}.new"));
     let written = File::create(&fresh)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .inspect(|()| reach(Step::BeforeClaim))
         .and_then(|()| std::fs::rename(&fresh, dir.path.join(name)))
-        .and_then(|()| File::open(dir.path)?.sync_all());
+        .and_then(|()| File::open(dir.path)?.sync_all())
+        .inspect(|()| reach(Step::AfterClaim));
     written.map_err(|error| failed("write to", dir, error))
 }
 

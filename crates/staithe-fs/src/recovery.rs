@@ -12,6 +12,7 @@ use crate::cache::is_map;
 use crate::commit::with_causes;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
@@ -29,6 +30,7 @@ impl Filesystem {
     pub(crate) async fn recover(&self) -> Result<()> {
         let journal = self.journal.clone();
         let pending = blocking(move || journal.pending()).await?;
+        reach(Step::RecoveryBegun);
         let (moves, mut rest): (Vec<_>, Vec<_>) =
             pending.into_iter().partition(|(_, intent)| matches!(intent, Intent::RenameTree { .. }));
         for (id, intent) in moves {
@@ -40,6 +42,7 @@ impl Filesystem {
             match self.finish(id, intent).await {
                 Ok(Finished::Done) => {
                     tracing::info!(intent = text, "finished what an earlier run had begun");
+                    reach(Step::Recovered);
                     self.forget_intent(id).await;
                 }
                 Ok(Finished::Resumed) => kept.extend(staging),
@@ -86,6 +89,7 @@ impl Filesystem {
         match self.resume_move(from_prefix, to_prefix, *switched).await {
             Ok(()) => {
                 tracing::info!(intent = text, "finished what an earlier run had begun");
+                reach(Step::MoveFinished);
                 for word in &mut words {
                     self.rebase_moved(word, rest).await?;
                 }
@@ -166,6 +170,7 @@ impl Filesystem {
             let mut state = inode.state();
             (state.kept, state.said) = (Some(id), state.changes);
         }
+        reach(Step::Revived);
         if self.writes_back() {
             self.persist_later(&inode);
             return Ok(Finished::Resumed);
@@ -305,8 +310,10 @@ fn set_aside_orphans(staging: &Path, aside: &Path, kept: &HashSet<String>) -> Re
             std::fs::remove_file(path).map_err(failed)?;
             continue;
         }
+        reach(Step::BeforeSetAside);
         std::fs::create_dir_all(aside).map_err(failed)?;
         std::fs::rename(path, aside.join(&name)).map_err(failed)?;
+        reach(Step::AfterSetAside);
         moved += 1;
     }
     // Not before what they speak of was looked at.
