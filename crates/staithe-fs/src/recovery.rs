@@ -17,6 +17,7 @@ use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
 use crate::journal::{IntentId, Word};
+use crate::locks::Scope;
 use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
 use crate::state_dir::may_be_lost;
@@ -172,6 +173,12 @@ impl Filesystem {
         }
         reach(Step::Revived);
         if self.writes_back() {
+            self.know_base(&inode).await?;
+            if !inode.state().is_dirty() {
+                inode.state().kept = None;
+                self.inodes.let_go(&inode);
+                return Ok(Finished::Done);
+            }
             self.persist_later(&inode);
             return Ok(Finished::Resumed);
         }
@@ -212,6 +219,20 @@ impl Filesystem {
         revived.staged = Some(file);
         revived.bytes_dirty = true;
         Ok(Some(self.inodes.insert(revived)))
+    }
+
+    /// What a file shows of the object that it was made from may be in another one by now: a try of the earlier run that
+    /// nobody had the answer of. Asks, lest readers be sent to an object that is gone.
+    async fn know_base(&self, inode: &Arc<Inode>) -> Result<()> {
+        let shows_base = {
+            let state = inode.state();
+            state.staged.as_ref().is_some_and(|staged| !staged.missing(0..staged.size()).is_empty())
+        };
+        if shows_base {
+            let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
+            self.know_tries(inode, &self.key(&path)?).await?;
+        }
+        Ok(())
     }
 
     /// The staging file of an intent is gone: says so, unless the store has what was in it.

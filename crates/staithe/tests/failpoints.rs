@@ -118,6 +118,8 @@ fn nothing_is_lost(bench: &Bench, ledger: &Ledger, mode: &str, when: &str) {
     ledger.check(&seen, &format!("{when}\n{}\n", mount.stderr()));
     assert_eq!(mount.terminate().unwrap(), 0, "{when}: {}", mount.stderr());
     assert_stored(&bench.bucket(), &seen, &format!("{when}\n{}\n", mount.stderr()));
+    // The id of one that the store has just begun is in no journal yet.
+    assert!(bench.bucket().uploads() <= 1, "{when}: uploads were left: {}", mount.stderr());
     let left = std::fs::read_dir(bench.state.path().join("staging")).unwrap().count();
     assert_eq!(left, 0, "{when}: staging files were left: {}", mount.stderr());
 }
@@ -128,6 +130,17 @@ fn ends_at_work(mode: &str, step: Step, nth: u64) -> bool {
     let came = came_to_it(armed, |root| work(root, &mut ledger));
     nothing_is_lost(&bench, &ledger, mode, &format!("{mode}, {} {nth}", step.name()));
     came
+}
+
+#[test]
+fn an_edited_file_whose_answer_a_crash_took_is_read_at_once() {
+    let (bench, mut ledger) = bench();
+    let armed = ending_at(options(&bench, "back"), Step::AfterPut, 1);
+    assert!(came_to_it(armed, |root| {
+        ledger.edit(root, "old", 1000, &noise(4, 500))?;
+        sync(root)
+    }));
+    nothing_is_lost(&bench, &ledger, "back", "after-put");
 }
 
 /// Leaves a bit of everything that a start can find: intents of each kind, an upload, and bytes that nothing speaks of.
