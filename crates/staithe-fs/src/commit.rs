@@ -20,6 +20,7 @@ use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 use crate::config::OnConflict;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
 use crate::layout::UploadPlan;
@@ -97,7 +98,10 @@ impl Filesystem {
         let changes = inode.state().changes;
         let done = self.try_commit(inode, door).await;
         match &done {
-            Ok(()) => self.strike_out(inode),
+            Ok(()) => {
+                reach(Step::BeforeStrikeOut);
+                self.strike_out(inode);
+            }
             Err(error) if !self.writes_back() && store_error(error).is_some_and(StoreError::is_retryable) => {
                 // What was written since is nothing that anybody closed or synced.
                 if inode.state().changes == changes {
@@ -262,7 +266,9 @@ impl Filesystem {
             };
             let condition = self.condition_for(job.base.as_ref());
             let _landing = inode.landing.lock().await;
+            reach(Step::BeforePut);
             let answer = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
+            reach(Step::AfterPut);
             let Some(written) = self.accept(inode, &key, &job.meta, answer).await? else {
                 door.go_back();
                 return Ok(Outcome::Moved);

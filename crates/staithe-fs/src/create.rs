@@ -8,6 +8,7 @@ use staithe_store::{Payload, PutCondition, Version};
 
 use crate::api::{Caller, Entry, Ino, Kind, Lookup, OpenMode, Opened};
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::lookup::deadline;
@@ -107,7 +108,9 @@ impl Filesystem {
         meta.write_id = Some(new_write_id());
         let size = bytes.len() as u64;
         let begun = self.refreshes.moment();
+        reach(Step::BeforePut);
         let version = self.put_new(&key, bytes, &meta).await?;
+        reach(Step::AfterPut);
         let mut state = State::new(Some(Link { parent, name: Arc::from(name) }), meta);
         state.remote = Some(Remote { key, version, size });
         Ok(self.born(directory, state, begun))

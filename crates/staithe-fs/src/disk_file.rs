@@ -15,6 +15,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pread, retry_on_intr};
 
+use crate::failpoint::{Step, reach};
 use crate::{FsError, Result};
 
 /// An open file on a local disk; cheap to clone, all clones are the same file. [`Display`](fmt::Display) names it.
@@ -64,7 +65,10 @@ impl DiskFile {
     /// # Errors
     /// `Io` if the name is taken, and the disk's.
     pub(crate) fn create(dir: &Path, name: &str) -> Result<Self> {
-        Self::open_with(dir.join(name), "create", OpenOptions::new().create_new(true))
+        reach(Step::BeforeStagingCreate);
+        let created = Self::open_with(dir.join(name), "create", OpenOptions::new().create_new(true))?;
+        reach(Step::AfterStagingCreate);
+        Ok(created)
     }
 
     /// A file that is there.
@@ -118,7 +122,10 @@ impl DiskFile {
     /// # Errors
     /// The disk's.
     pub(crate) fn set_len(&self, len: u64) -> Result<()> {
-        self.0.file.set_len(len).map_err(|e| self.failed("resize", e))
+        reach(Step::BeforeStagingResize);
+        self.0.file.set_len(len).map_err(|e| self.failed("resize", e))?;
+        reach(Step::AfterStagingResize);
+        Ok(())
     }
 
     /// Writes at `offset`. How many bytes were written counts even when the outcome is an error.
@@ -132,6 +139,7 @@ impl DiskFile {
                 Err(error) => return (written, Err(self.failed("write", error))),
             }
         }
+        reach(Step::AfterStagingWrite);
         (written, Ok(()))
     }
 
@@ -196,12 +204,14 @@ impl DiskFile {
     /// # Errors
     /// The disk's; then nothing is certain to be durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        reach(Step::BeforeStagingSync);
         self.0.file.sync_data().map_err(|e| self.failed("sync", e))?;
         if !self.0.name_is_durable.load(Ordering::Acquire) {
             let dir = self.0.path.parent().unwrap_or(Path::new("."));
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| failed("sync", dir, e))?;
             self.0.name_is_durable.store(true, Ordering::Release);
         }
+        reach(Step::AfterStagingSync);
         Ok(())
     }
 
@@ -210,10 +220,13 @@ impl DiskFile {
     /// # Errors
     /// The disk's.
     pub(crate) fn remove(&self) -> Result<()> {
+        reach(Step::BeforeStagingRemove);
         match std::fs::remove_file(&self.0.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", error)),
-            _ => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed("remove", error)),
+            _ => {}
         }
+        reach(Step::AfterStagingRemove);
+        Ok(())
     }
 
     fn failed(&self, what: &str, error: io::Error) -> FsError {

@@ -4,8 +4,8 @@
 //! [`sync`](Journal::sync) for as long as an fsync takes, which those who wait at once share: in async code they belong on
 //! `spawn_blocking`. Calls from several threads are fine.
 //!
-//! What lies below is [`DiskJournal`]; a log whose *framing* is damaged in the middle it takes for one that ends there:
-//! whoever reads the pending intents should therefore keep staging files that no intent names, never delete them.
+//! What lies below is [`DiskJournal`], which reads nothing of a log that lacks what was made durable. Of what was not, a
+//! power failure may take the end: whoever reads the pending intents keeps staging files that no intent names.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use staithe_persist::{DiskJournal, Durability, Entry, Journal as _, JournalError
 
 pub(crate) use staithe_persist::IntentId;
 
+use crate::failpoint::{Step, reach};
 use crate::intent::Intent;
 use crate::{FsError, FsErrorKind, Result};
 
@@ -28,9 +29,14 @@ impl Journal {
     /// Opens the journal in `dir`, which one process at a time may do; an empty directory becomes a new one.
     ///
     /// # Errors
-    /// `NoSpace`, `Io`; `Invalid` for a database of a newer version, or one in use. Nothing is deleted then.
+    /// `NoSpace`, `Io`; `Invalid` for one of a newer version, or one in use. Nothing is changed then.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        DiskJournal::open(dir).map(Self).map_err(failed)
+        let journal = DiskJournal::open(dir).map_err(failed)?;
+        let torn = journal.torn_bytes();
+        if torn > 0 {
+            tracing::warn!(bytes = torn, "the end of the journal was not written whole, and is not read");
+        }
+        Ok(Self(journal))
     }
 
     /// A name for an intent that [`update`](Self::update) or [`write`](Self::write) will record, or nobody.
@@ -56,7 +62,10 @@ impl Journal {
             })
         };
         let entries: Vec<Entry> = words.iter().map(entry).collect::<Result<_>>()?;
-        self.0.write(&entries, durability).map_err(failed)
+        reach(Step::BeforeJournalWrite);
+        self.0.write(&entries, durability).map_err(failed)?;
+        reach(Step::AfterJournalWrite);
+        Ok(())
     }
 
     /// Makes all that was written until now survive a power failure.
@@ -64,7 +73,10 @@ impl Journal {
     /// # Errors
     /// As [`write`](Self::write).
     pub(crate) fn sync(&self) -> Result<()> {
-        self.0.sync().map_err(failed)
+        reach(Step::BeforeJournalSync);
+        self.0.sync().map_err(failed)?;
+        reach(Step::AfterJournalSync);
+        Ok(())
     }
 
     /// Records an intent; once this returns, it survives a power failure.

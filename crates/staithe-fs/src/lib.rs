@@ -15,7 +15,7 @@
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
-//! `recovery`: what outlives a run. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `status`: what it says of itself.
+//! `recovery`: what outlives a run; `failpoint`: where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -31,6 +31,7 @@ mod disk_file;
 mod door;
 mod drain;
 mod error;
+mod failpoint;
 mod fetch;
 mod file;
 mod filesystem;
@@ -81,6 +82,9 @@ pub use api::{
 pub use cache::CacheStats;
 pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl, WriteMode};
 pub use error::{FsError, FsErrorKind, Result};
+pub use failpoint::Step;
+#[cfg(debug_assertions)]
+pub use failpoint::abort_at;
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::failpoint::{Step, reach};
 use crate::{FsError, FsErrorKind, Result};
 
 /// The layout that this version writes, and the newest that it reads, in every such directory.
@@ -26,12 +27,13 @@ impl OwnedDir {
     /// sentences. Blocks on the local disk.
     ///
     /// # Errors
-    /// `Invalid` if another process holds it, or a newer version wrote it; `NoSpace` and `Io` as the disk answers.
-    /// Nothing in it is changed then.
+    /// `Invalid` if another process holds it, or a newer version wrote it; `Io` if a part of it is missing; `NoSpace` and
+    /// `Io` as the disk answers. Nothing in it is changed then but who holds it.
     pub(crate) fn open(what: &'static str, path: &Path, below: &[&str]) -> Result<Self> {
         let place = Place { what, path };
         create_dir(place)?;
         let lock = lock(place)?;
+        refuse_incomplete(place, below)?;
         check_format(place)?;
         for dir in below {
             create_dir(Place { what, path: &path.join(dir) })?;
@@ -117,6 +119,40 @@ fn in_use(dir: Place<'_>, lock: &mut File) -> FsError {
     FsError::new(FsErrorKind::Invalid, sentence)
 }
 
+/// Fails if a part is missing that was there: the format is made first, then the directories `below` in their order,
+/// before anything is put into one of them.
+fn refuse_incomplete(dir: Place<'_>, below: &[&str]) -> Result<()> {
+    let is_there =
+        |name: &str| dir.path.join(name).try_exists().map_err(|error| failed("look into", dir, error));
+    let is_filled = |name: &str| match std::fs::read_dir(dir.path.join(name)) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("look into", dir, error)),
+    };
+    let mut missing = (!is_there("format")?).then_some("format");
+    for name in below {
+        match missing {
+            Some(before) if is_there(name)? => return Err(incomplete(dir, before)),
+            None if !is_there(name)? => missing = Some(name),
+            _ => {}
+        }
+    }
+    let Some(missing) = missing else { return Ok(()) };
+    for name in below {
+        if is_filled(name)? {
+            return Err(incomplete(dir, missing));
+        }
+    }
+    Ok(())
+}
+
+fn incomplete(dir: Place<'_>, missing: &str) -> FsError {
+    let sentence = format!(
+        "{dir} lacks its {missing:?}, and has more than a new one: put it back, or use another directory"
+    );
+    FsError::new(FsErrorKind::Io, sentence)
+}
+
 /// Refuses a layout that this version does not know; marks a new directory with ours.
 fn check_format(dir: Place<'_>) -> Result<()> {
     let path = dir.path.join("format");
@@ -148,8 +184,10 @@ pub(crate) fn write_whole(dir: Place<'_>, name: &str, text: &str) -> Result<()> 
     let fresh = dir.path.join(format!("{name}.new"));
     let written = File::create(&fresh)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .inspect(|()| reach(Step::BeforeClaim))
         .and_then(|()| std::fs::rename(&fresh, dir.path.join(name)))
-        .and_then(|()| File::open(dir.path)?.sync_all());
+        .and_then(|()| File::open(dir.path)?.sync_all())
+        .inspect(|()| reach(Step::AfterClaim));
     written.map_err(|error| failed("write to", dir, error))
 }
 

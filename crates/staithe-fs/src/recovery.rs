@@ -12,11 +12,13 @@ use crate::cache::is_map;
 use crate::commit::with_causes;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Marker, Remote, State};
 use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
 use crate::journal::{IntentId, Word};
-use crate::metadata::FileMeta;
+use crate::locks::Scope;
+use crate::metadata::{FileMeta, write_id};
 use crate::staging::Staged;
 use crate::state_dir::may_be_lost;
 use crate::tries::Tries;
@@ -29,6 +31,7 @@ impl Filesystem {
     pub(crate) async fn recover(&self) -> Result<()> {
         let journal = self.journal.clone();
         let pending = blocking(move || journal.pending()).await?;
+        reach(Step::RecoveryBegun);
         let (moves, mut rest): (Vec<_>, Vec<_>) =
             pending.into_iter().partition(|(_, intent)| matches!(intent, Intent::RenameTree { .. }));
         for (id, intent) in moves {
@@ -40,6 +43,7 @@ impl Filesystem {
             match self.finish(id, intent).await {
                 Ok(Finished::Done) => {
                     tracing::info!(intent = text, "finished what an earlier run had begun");
+                    reach(Step::Recovered);
                     self.forget_intent(id).await;
                 }
                 Ok(Finished::Resumed) => kept.extend(staging),
@@ -86,6 +90,7 @@ impl Filesystem {
         match self.resume_move(from_prefix, to_prefix, *switched).await {
             Ok(()) => {
                 tracing::info!(intent = text, "finished what an earlier run had begun");
+                reach(Step::MoveFinished);
                 for word in &mut words {
                     self.rebase_moved(word, rest).await?;
                 }
@@ -152,9 +157,12 @@ impl Filesystem {
                 self.store.abort_multipart(&upload).await?;
                 return Ok(Finished::Done);
             }
-            Intent::Store(store) => match self.revive_file(*store)? {
+            Intent::Store(store) => match self.revive_file(&store)? {
                 Some(inode) => inode,
-                None => return Ok(Finished::Done),
+                None => {
+                    self.admit_lost_bytes(&store).await?;
+                    return Ok(Finished::Done);
+                }
             },
             Intent::Attributes(attributes) => self.revive_attributes(*attributes)?,
             Intent::Marker(marker) => self.revive_directory(*marker)?,
@@ -163,7 +171,14 @@ impl Filesystem {
             let mut state = inode.state();
             (state.kept, state.said) = (Some(id), state.changes);
         }
+        reach(Step::Revived);
         if self.writes_back() {
+            self.know_base(&inode).await?;
+            if !inode.state().is_dirty() {
+                inode.state().kept = None;
+                self.inodes.let_go(&inode);
+                return Ok(Finished::Done);
+            }
             self.persist_later(&inode);
             return Ok(Finished::Resumed);
         }
@@ -187,8 +202,8 @@ impl Filesystem {
 
     /// The inode that a kept file was; `None` if its staging file is gone, which goes only when the store has the bytes,
     /// or a person took it.
-    fn revive_file(&self, intent: StoreIntent) -> Result<Option<Arc<Inode>>> {
-        let StoreIntent { key, staging_name, state, base, meta } = intent;
+    fn revive_file(&self, intent: &StoreIntent) -> Result<Option<Arc<Inode>>> {
+        let StoreIntent { key, staging_name, state, base, meta } = intent.clone();
         let path = self.path_of(&key)?;
         if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
             return Ok(None);
@@ -204,6 +219,31 @@ impl Filesystem {
         revived.staged = Some(file);
         revived.bytes_dirty = true;
         Ok(Some(self.inodes.insert(revived)))
+    }
+
+    /// What a file shows of the object that it was made from may be in another one by now: a try of the earlier run that
+    /// nobody had the answer of. Asks, lest readers be sent to an object that is gone.
+    async fn know_base(&self, inode: &Arc<Inode>) -> Result<()> {
+        let shows_base = {
+            let state = inode.state();
+            state.staged.as_ref().is_some_and(|staged| !staged.missing(0..staged.size()).is_empty())
+        };
+        if shows_base {
+            let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
+            self.know_tries(inode, &self.key(&path)?).await?;
+        }
+        Ok(())
+    }
+
+    /// The staging file of an intent is gone: says so, unless the store has what was in it.
+    async fn admit_lost_bytes(&self, intent: &StoreIntent) -> Result<()> {
+        let tries = intent.meta.write_id.as_deref().map(Tries::resume).unwrap_or_default();
+        let object = self.head(intent.key.clone()).await?;
+        if !object.as_ref().and_then(write_id).is_some_and(|id| tries.has(id)) {
+            let (key, staging) = (&intent.key, &intent.staging_name);
+            tracing::warn!(%key, staging, "not stored: what was written is not in the staging directory any more");
+        }
+        Ok(())
     }
 
     /// The inode of a stored object that is to have other attributes.
@@ -291,8 +331,10 @@ fn set_aside_orphans(staging: &Path, aside: &Path, kept: &HashSet<String>) -> Re
             std::fs::remove_file(path).map_err(failed)?;
             continue;
         }
+        reach(Step::BeforeSetAside);
         std::fs::create_dir_all(aside).map_err(failed)?;
         std::fs::rename(path, aside.join(&name)).map_err(failed)?;
+        reach(Step::AfterSetAside);
         moved += 1;
     }
     // Not before what they speak of was looked at.

@@ -10,6 +10,7 @@ use staithe_store::{
 use crate::api::Ino;
 use crate::config::Ttl;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
 use crate::metadata::{Defaults, FileMeta};
@@ -132,7 +133,10 @@ impl Filesystem {
             PutCondition::IfAbsent if !self.store.capabilities().put_if_absent => PutCondition::Always,
             other => other,
         };
-        match self.store.put(&key, Payload::default(), new, condition).await {
+        reach(Step::BeforeMarker);
+        let stored = self.store.put(&key, Payload::default(), new, condition).await;
+        reach(Step::AfterMarker);
+        match stored {
             Ok(_) => Ok(()),
             Err(error) => match self.was_ours(&key, &meta, error.kind()).await? {
                 Some(_) => Ok(()),

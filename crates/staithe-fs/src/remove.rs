@@ -8,6 +8,7 @@ use staithe_store::DeleteRequest;
 
 use crate::api::{Ino, Kind};
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker};
 use crate::locks::Scope;
@@ -52,7 +53,9 @@ impl Filesystem {
             if !self.has_sibling(&directory, name) {
                 self.keep_directory(&directory).await?;
             }
+            reach(Step::BeforeUnlink);
             self.store.delete(DeleteRequest::latest(key)).await?;
+            reach(Step::AfterUnlink);
         }
         if let Some(inode) = &child {
             self.nameless(inode);
@@ -156,7 +159,9 @@ impl Filesystem {
         }
         let begun = self.refreshes.moment();
         if let Some(marker) = self.marker_key(&path)? {
+            reach(Step::BeforeRmdir);
             self.store.delete(DeleteRequest::latest(marker)).await?;
+            reach(Step::AfterRmdir);
         }
         self.outdate_flat_at(&path);
         if let Some(inode) = &child {

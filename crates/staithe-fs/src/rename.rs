@@ -8,6 +8,7 @@ use staithe_store::{DeleteRequest, ErrorKind};
 
 use crate::api::{Ino, Lookup, RenameMode};
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
 use crate::journal::IntentId;
@@ -146,6 +147,7 @@ impl Filesystem {
         }
         self.restart_streaming(source);
         self.relink(source, from, to, begun);
+        reach(Step::AfterRelink);
         // What is replaced goes when the journal knows what replaces it.
         let gone = target.and_then(|target| target.state().kept.take()).map(|id| (id, None));
         self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
@@ -188,6 +190,7 @@ impl Filesystem {
     ) -> Result<()> {
         let to = &self.key(to_path)?;
         let _landing = source.landing.lock().await;
+        reach(Step::BeforeRenameCopy);
         let version = match self.copy_object(remote, to, None).await {
             Err(error) if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
                 self.supersede(source, &remote.version);
@@ -195,6 +198,7 @@ impl Filesystem {
             }
             version => version?,
         };
+        reach(Step::AfterRenameCopy);
         // From here on the bytes are at the new key; the old one only has to go.
         let moved = Remote { key: to.clone(), version, size: remote.size };
         let directory = self.inodes.get(from.parent)?;
@@ -204,8 +208,9 @@ impl Filesystem {
         let conditional = self.store.capabilities().delete_if_match;
         let if_match = conditional.then(|| remote.version.etag.clone());
         let delete = DeleteRequest { key: self.key(from_path)?, if_match, version_id: None };
+        reach(Step::BeforeRenameDelete);
         match self.store.delete(delete).await {
-            Ok(()) => {}
+            Ok(()) => reach(Step::AfterRenameDelete),
             Err(error) if error.kind() == ErrorKind::VersionMismatch => {
                 tracing::warn!(
                     path = from_path,
@@ -273,6 +278,7 @@ impl Filesystem {
             }
             source.state().marker = crate::inode::Marker::Present;
             self.relink(source, from, to, begun);
+            reach(Step::MoveRelinked);
         } else {
             self.forget_copies(target, to);
         }

@@ -5,6 +5,7 @@ use staithe_store::{Key, ListRequest, ObjectSummary, PutCondition, Version};
 
 use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::Remote;
 use crate::intent::Intent;
@@ -65,19 +66,24 @@ impl Filesystem {
             Intent::RenameTree { from_prefix, to_prefix, switched, settled }
         };
         let id = self.note(intent(false, false)).await?;
+        reach(Step::MoveNoted);
         let mut progress = Progress::default();
         let mut there = self.copy_tree(&from_prefix, &to_prefix, &mut progress).await;
         if there.is_ok() {
+            reach(Step::MoveCopied);
             there = self.put_marker(to, meta, PutCondition::Always).await;
         }
         if there.is_ok() {
+            reach(Step::MoveMarked);
             there = self.renote(id, intent(true, false)).await;
         }
         let mut gone = Ok(());
         if there.is_ok() {
+            reach(Step::MoveSwitched);
             self.rebase(&progress.moved, |m| (&m.from, &m.to));
             let keys: Vec<Key> = progress.moved.iter().map(|m| m.from.key.clone()).collect();
             gone = self.delete_all(&keys).await;
+            reach(Step::MoveDeleted);
         }
         let error = match (there, gone) {
             (Ok(()), Ok(())) => {

@@ -32,19 +32,19 @@ impl StateDir {
     /// Creates the directory if it is missing (for its owner only) and locks it. Blocks on the local disk.
     ///
     /// # Errors
-    /// `Invalid` if another process holds it, or a newer version wrote it; `NoSpace` and `Io` as the disk answers.
-    /// Nothing in it is changed then.
+    /// `Invalid` if another process holds it, or a newer version wrote it; `Io` if a part of it is missing; `NoSpace` and
+    /// `Io` as the disk answers. Nothing in it is changed then but who holds it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let owned = OwnedDir::open(WHAT, path, &["staging", "journal"])?;
         Ok(Self { path: path.to_owned(), _owned: owned })
     }
 
-    /// Makes the directory one of `volume`; what it holds may be stored there then. A directory that nobody has
-    /// claimed yet belongs to whoever comes. `has_intents` says whether the journal has anything to finish.
+    /// Makes the directory one of `volume`; what it holds may be stored there then. An empty one belongs to whoever
+    /// comes. `has_intents` says whether the journal has anything to finish.
     ///
     /// # Errors
-    /// `Invalid` if it holds unfinished files of another volume, and nothing is changed; `NoSpace` and `Io` as the
-    /// disk answers.
+    /// `Invalid` if it holds unfinished files of another volume, `Io` if it does not say of which, and nothing is changed;
+    /// `NoSpace` and `Io` as the disk answers.
     pub(crate) fn claim(&self, volume: &str, has_intents: bool) -> Result<()> {
         let place = Place { what: WHAT, path: &self.path };
         let before = match std::fs::read_to_string(self.path.join("volume")) {
@@ -52,19 +52,27 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("read the volume of", place, error)),
         };
-        let Some(other) = before.as_deref().filter(|before| *before != volume) else {
-            return if before.is_none() {
-                write_whole(place, "volume", &format!("{volume}\n"))
-            } else {
-                Ok(())
-            };
-        };
+        if before.as_deref() == Some(volume) {
+            return Ok(());
+        }
         if has_intents || self.has_staged_bytes().map_err(|error| failed("look into", place, error))? {
-            let sentence = format!(
-                "{place} has unfinished files of {other}, and this is {volume}: mount the first one again to finish \
-                 them, or use another --state-dir"
-            );
-            return Err(FsError::new(FsErrorKind::Invalid, sentence));
+            // It is written before anything that could be unfinished.
+            return Err(match before.filter(|before| !before.is_empty()) {
+                Some(other) => {
+                    let sentence = format!(
+                        "{place} has unfinished files of {other}, and this is {volume}: mount the first one again to \
+                         finish them, or use another --state-dir"
+                    );
+                    FsError::new(FsErrorKind::Invalid, sentence)
+                }
+                None => {
+                    let sentence = format!(
+                        "{place} has unfinished files, and its \"volume\" does not say of what: put it back, or use \
+                         another --state-dir"
+                    );
+                    FsError::new(FsErrorKind::Io, sentence)
+                }
+            });
         }
         write_whole(place, "volume", &format!("{volume}\n"))
     }
@@ -180,12 +188,53 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_missing_is_missed_unless_it_was_never_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = |names: &[&str]| {
+            let _ = std::fs::remove_dir_all(dir.path().join("staging"));
+            let _ = std::fs::remove_dir_all(dir.path().join("journal"));
+            let _ = std::fs::remove_file(dir.path().join("format"));
+            for name in names {
+                match name.strip_suffix('/') {
+                    Some(name) => std::fs::create_dir(dir.path().join(name)).unwrap(),
+                    None => std::fs::write(dir.path().join(name), "1\n").unwrap(),
+                }
+            }
+            StateDir::open(dir.path()).map(drop).map_err(|error| error.kind())
+        };
+        // As far as a first start can have come.
+        for names in [&[][..], &["format"], &["format", "staging/"], &["format", "staging/", "journal/"]] {
+            assert_eq!(below(names), Ok(()), "{names:?}");
+        }
+        let damaged = [
+            &["staging/"][..],
+            &["journal/"],
+            &["staging/", "journal/"],
+            &["format", "journal/"],
+            &["format", "staging/", "staging/bytes"],
+            &["staging/", "staging/bytes", "journal/"],
+        ];
+        for names in damaged {
+            assert_eq!(below(names), Err(FsErrorKind::Io), "{names:?}");
+        }
+    }
+
+    #[test]
     fn it_belongs_to_one_volume_while_it_holds_anything() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
-        // Made before there was such a file: whoever comes has it.
+        state.claim("s3://b", false).unwrap();
+        state.claim("s3://a", false).unwrap();
         state.claim("s3://a", true).unwrap();
-        state.claim("s3://a", true).unwrap();
+        let volume = dir.path().join("volume");
+        for damage in
+            [&|| std::fs::remove_file(&volume), &|| std::fs::write(&volume, "")] as [&dyn Fn() -> _; 2]
+        {
+            damage().unwrap();
+            let refused = state.claim("s3://a", true).unwrap_err();
+            assert_eq!(refused.kind(), FsErrorKind::Io, "{refused}");
+        }
+        state.claim("s3://a", false).unwrap();
         let refused = state.claim("s3://b", true).unwrap_err();
         assert_eq!(refused.kind(), FsErrorKind::Invalid);
         let sentence = refused.to_string();

@@ -13,6 +13,7 @@ use crate::commit::{Job, Outcome};
 use crate::create::new_write_id;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote};
 use crate::intent::Intent;
@@ -54,9 +55,13 @@ impl Filesystem {
 
     pub(crate) async fn begin_upload(&self, key: &Key, meta: &FileMeta) -> Result<KnownUpload> {
         let upload = self.store.create_multipart(key, self.encode(meta)?).await?;
+        reach(Step::AfterUploadBegun);
         let intent = Intent::Upload { key: key.clone(), upload_id: upload.id.clone() };
         match self.note(intent).await {
-            Ok(intent) => Ok(KnownUpload { upload, intent }),
+            Ok(intent) => {
+                reach(Step::AfterUploadNoted);
+                Ok(KnownUpload { upload, intent })
+            }
             Err(error) => {
                 self.store.abort_multipart(&upload).await?;
                 Err(error)
@@ -146,7 +151,9 @@ impl Filesystem {
         let bytes = blocking(move || disk.read_up_to(start, len)).await?;
         let cut = (bytes.len() < len).then(|| Bytes::from(vec![0; len - bytes.len()]));
         let body = Payload::new([bytes].into_iter().chain(cut));
-        Ok(self.store.upload_part(upload, number, body).await?)
+        let receipt = self.store.upload_part(upload, number, body).await?;
+        reach(Step::AfterPart);
+        Ok(receipt)
     }
 
     /// Makes the object of its parts, if the file still has the name that the upload is for.
@@ -175,7 +182,9 @@ impl Filesystem {
         let key = &known.upload.key;
         inode.state().tries.unsure = true;
         let _landing = inode.landing.lock().await;
+        reach(Step::BeforeComplete);
         let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
+        reach(Step::AfterComplete);
         match self.accept(inode, key, &job.meta, answer).await {
             Ok(Some(written)) => {
                 self.settle_remote(inode, &job, key, &written);

@@ -8,16 +8,20 @@
 //! Every call may block on the local disk, a synced one for as long as an fsync takes: in async code they belong on
 //! `spawn_blocking`. Calls from several threads are fine, and concurrent synced writes share one fsync.
 
-#[cfg(feature = "fjall")]
+#[cfg(feature = "disk")]
 mod disk;
 mod error;
-#[cfg(feature = "fjall")]
+#[cfg(feature = "disk")]
 mod group;
+#[cfg(feature = "disk")]
+mod log;
+#[cfg(feature = "disk")]
+mod mark;
 mod memory;
 
 use bytes::Bytes;
 
-#[cfg(feature = "fjall")]
+#[cfg(feature = "disk")]
 pub use disk::DiskJournal;
 pub use error::{JournalError, JournalErrorKind};
 pub use memory::MemoryJournal;

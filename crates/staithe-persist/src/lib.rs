@@ -82,7 +82,7 @@
 //!
 //! [`Journal`] is for promises that outlive the process: record the intent, enqueue, complete it after the commit. The
 //! queue itself writes none: what an intent says, and whether a lost completion may be carried out again, is the
-//! caller's. [`MemoryJournal`] knows what a kill or a power failure would leave of it; `DiskJournal` (feature `fjall`)
+//! caller's. [`MemoryJournal`] knows what a kill or a power failure would leave of it; `DiskJournal` (feature `disk`)
 //! is on disk, and shares one fsync among all who wait for one.
 //!
 //! # The pieces
@@ -136,7 +136,7 @@ pub use error::{Class, Failure, Needed, Outdated, Refused};
 pub use guards::{Barrier, Cancelling, Hold, Permit, Ticket};
 pub use info::{JobInfo, Stats};
 pub use job::{AttemptId, BarrierId, CancelId, Generation, HoldId, JobId, Key, ReserveId, TicketId};
-#[cfg(feature = "fjall")]
+#[cfg(feature = "disk")]
 pub use journal::DiskJournal;
 pub use journal::{Durability, Entry, IntentId, Journal, JournalError, JournalErrorKind, MemoryJournal};
 pub use order::{After, Needs, Order, Overlap, Priority, Retargeted};

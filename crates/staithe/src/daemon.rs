@@ -27,6 +27,8 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// One sentence if it could not start.
 pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
     telemetry::start(settings.log_format, settings.log_level);
+    #[cfg(debug_assertions)]
+    crate::failpoint::arm()?;
     raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

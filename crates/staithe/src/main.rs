@@ -11,6 +11,8 @@ mod bar;
 mod control;
 mod daemon;
 mod doctor;
+#[cfg(debug_assertions)]
+mod failpoint;
 mod failure;
 mod jobs;
 mod locate;

@@ -9,6 +9,7 @@ use crate::api::Ino;
 use crate::create::new_write_id;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Marker, Remote};
 use crate::locks::Scope;
@@ -95,6 +96,7 @@ impl Filesystem {
         let begun = self.refreshes.moment();
         door.pass().await?;
         let _landing = inode.landing.lock().await;
+        reach(Step::BeforeAttributes);
         let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,
             // A copy may have another tag than its source, and then its own first try is in its way.
@@ -108,6 +110,7 @@ impl Filesystem {
                 None => return Err(error),
             },
         };
+        reach(Step::AfterAttributes);
         inode.state().remote = Some(Remote { key, version, ..remote });
         self.confirm_attributes(inode, begun, changes);
         Ok(())

@@ -1,81 +1,245 @@
-//! A journal on the local disk, in an embedded database (fjall).
+//! A journal on the local disk: a log of batches, and a mark of how much of it is durable.
 //!
-//! The database drops a torn record at the end of its log, which nobody was told of, and refuses to open over a
-//! record whose checksum is wrong. A log whose *framing* is damaged in the middle it takes for one that ends there:
-//! whoever reads the pending intents should therefore keep what no intent names, never delete it.
+//! ```text
+//! log     what was recorded and completed, in order
+//! mark    how much of it is certainly durable
+//! *.new   one of them before it has its name
+//! ```
+//!
+//! Invariants:
+//! 1. What is read as the journal's content is a prefix of what was written, and has all that was made durable: of a log
+//!    that lacks any of that nothing is read, and nothing is changed.
+//! 2. A log and a mark get their names when they are whole and durable, the mark first. So neither is ever without the
+//!    other, but for a mark that has reached nothing.
+//! 3. What lies behind the last whole frame is cut off before anything is written there, and not before: an open
+//!    journal that nobody writes to is as it was found.
+//!
+//! Lock order: the log, then the mark.
 
-use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use parking_lot::Mutex;
 
 use super::group::Group;
+use super::log::{self, HEADER, Header, Said, broken};
+use super::mark::{self, Mark, Reached};
 use super::{Durability, Entry, IntentId, Journal, JournalError, JournalErrorKind};
 
-/// Blocks of the database that stay in memory, in bytes: intents are few, and read once a start.
-const CACHE_BYTES: u64 = 1 << 20;
+/// A log is not written anew below this, in bytes.
+const SMALL: u64 = 1 << 20;
 
-/// How much the database gathers in memory before it writes a table, in bytes.
-const MEMTABLE_BYTES: u64 = 2 << 20;
+/// It is written anew when it is so many times as long as the records that stand: so each is copied once for three times
+/// its length of new ones.
+const SPARSE: u64 = 4;
 
-/// The least that the database takes for its write-ahead logs together, in bytes.
-const LOG_BYTES: u64 = 64 << 20;
+/// Records are copied to a new log in batches of this, in bytes.
+const COPY_BATCH: usize = 1 << 20;
 
-/// Files that the database keeps open.
-const OPEN_FILES: usize = 16;
-
-/// A journal in a directory of its own. Dropping it syncs and closes it.
+/// A journal in a directory of its own. Dropping it syncs it.
 pub struct DiskJournal {
-    database: Database,
-    intents: Keyspace,
+    dir: PathBuf,
+    log: Mutex<Log>,
+    mark: Mutex<Mark>,
     next: AtomicU64,
     group: Group<Entry, JournalError>,
+    /// The lock lives as long as this descriptor.
+    _lock: File,
+}
+
+struct Log {
+    file: Arc<File>,
+    number: u64,
+    said: Said,
+    /// What lies behind the end, in bytes.
+    torn: u64,
+    /// Something was written since it was opened.
+    is_written: bool,
+    /// After an error it is not certain what the file has.
+    is_broken: bool,
+    /// Not to be written anew before it is so long, in bytes.
+    compact_at: u64,
+}
+
+/// What a directory has.
+struct Found {
+    log: bool,
+    mark: bool,
+    /// A file that is not a journal's.
+    other: Option<String>,
 }
 
 impl DiskJournal {
-    /// Opens the journal in `dir`, which one process at a time may do; an empty directory becomes a new one.
+    /// Opens the journal in `dir`, which one process at a time may do; an empty directory becomes a new one. O(its
+    /// length): it is written anew when three quarters of it are of no more use, so that is a small multiple of what is
+    /// pending.
     ///
     /// # Errors
-    /// `InUse`, `NewerVersion`, `Broken`, `NoSpace`, `Io`. Nothing is deleted then.
+    /// `InUse`, `NewerVersion`, `Broken`, `NoSpace`, `Io`. Nothing in it is changed then.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        let open = || {
-            let database = Database::builder(dir)
-                .worker_threads(1)
-                .cache_size(CACHE_BYTES)
-                .max_cached_files(Some(OPEN_FILES))
-                .max_journaling_size(LOG_BYTES)
-                .open()?;
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            let intents = database.keyspace("intents", options)?;
-            let last = intents.last_key_value().map(fjall::Guard::key).transpose()?;
-            Ok((database, intents, last))
+        let unopened = |error| failed("open", error);
+        std::fs::create_dir_all(dir).map_err(unopened)?;
+        let lock = File::open(dir).map_err(unopened)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let message = "the journal is in use by another process";
+                return Err(JournalError::new(JournalErrorKind::InUse, message));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(unopened(error)),
+        }
+        let found = Found::read(dir).map_err(unopened)?;
+        let (log, mark) = match (found.log, found.mark) {
+            (true, true) => read(dir)?,
+            (true, false) => return Err(broken("the mark of the journal is missing")),
+            (false, true) => {
+                let mark = Mark::read(dir)?;
+                if mark.reached() != Reached::default() {
+                    return Err(broken("the log of the journal is missing"));
+                }
+                create(dir, mark).map_err(unopened)?
+            }
+            (false, false) => {
+                if let Some(other) = found.other {
+                    let message = format!("{other} is there, and no journal of this program");
+                    return Err(broken(message));
+                }
+                Mark::create(dir).and_then(|mark| create(dir, mark)).map_err(unopened)?
+            }
         };
-        let (database, intents, last) = open().map_err(|error| failed("open", error))?;
-        let next = match last {
-            Some(key) => id_of(&key)?.0.saturating_add(1),
-            None => 0,
-        };
-        Ok(Self { database, intents, next: AtomicU64::new(next), group: Group::new() })
+        let next = AtomicU64::new(log.said.next);
+        let (log, mark) = (Mutex::new(log), Mutex::new(mark));
+        Ok(Self { dir: dir.to_owned(), log, mark, next, group: Group::new(), _lock: lock })
     }
 
-    fn commit(
-        &self,
-        entries: impl IntoIterator<Item = Entry>,
-        mode: PersistMode,
-    ) -> Result<(), JournalError> {
-        let mut batch = self.database.batch().durability(Some(mode));
-        for entry in entries {
-            match entry {
-                Entry::Record(id, record) => batch.insert(&self.intents, id.0.to_be_bytes(), record.as_ref()),
-                Entry::Complete(id) => batch.remove(&self.intents, id.0.to_be_bytes()),
-            }
+    /// What lies behind the last batch that is whole, in bytes: the one that a crash cut short, or, after a power failure,
+    /// all that was written and never synced behind the first that the disk did not get. It is dropped by the next write.
+    pub fn torn_bytes(&self) -> u64 {
+        self.log.lock().torn
+    }
+
+    /// Writes a batch; it survives the end of the process then.
+    fn append(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        if entries.is_empty() {
+            return Ok(());
         }
-        let written = if batch.is_empty() { self.database.persist(mode) } else { batch.commit() };
-        written.map_err(|error| failed("write to", error))
+        let mut log = self.log.lock();
+        log.append(entries)?;
+        if log.said.end >= log.compact_at && log.is_sparse() {
+            self.compact(&mut log);
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written.
+    fn settle(&self) -> Result<(), JournalError> {
+        let (file, reached) = {
+            let log = self.log.lock();
+            log.refuse_broken()?;
+            (Arc::clone(&log.file), Reached { log: log.number, len: log.said.end })
+        };
+        // Others write meanwhile.
+        let synced = file.sync_data().and_then(|()| self.mark.lock().advance(reached));
+        synced.map_err(|error| {
+            // What a failed sync has left undone, no later one makes good.
+            self.log.lock().is_broken = true;
+            failed("sync", error)
+        })
+    }
+
+    /// Writes the log anew with the records that stand. If that fails, it goes on as it is, and is tried again when it is
+    /// twice as long.
+    fn compact(&self, log: &mut Log) {
+        match log.copy(&self.dir) {
+            Ok(new) => {
+                let reached = Reached { log: new.number, len: new.said.end };
+                *log = new;
+                // The old one is gone, whether or not the disk knows that yet.
+                let named = sync_dir(&self.dir).and_then(|()| self.mark.lock().advance(reached));
+                log.is_broken = named.is_err();
+            }
+            Err(_) => log.compact_at = log.said.end * 2,
+        }
+    }
+}
+
+impl Log {
+    fn new(file: File, number: u64, said: Said) -> Self {
+        let compact_at = SMALL;
+        Self { file: Arc::new(file), number, said, torn: 0, is_written: false, is_broken: false, compact_at }
+    }
+
+    fn refuse_broken(&self) -> Result<(), JournalError> {
+        if self.is_broken {
+            let message = "the journal takes nothing more after an error of its disk";
+            return Err(JournalError::new(JournalErrorKind::Io, message));
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.refuse_broken()?;
+        let unwritten = |error| failed("write to", error);
+        let end = self.said.end;
+        if self.torn > 0 {
+            self.file.set_len(end).map_err(unwritten)?;
+            self.torn = 0;
+        }
+        let frame = log::frame(self.number, end, entries).map_err(unwritten)?;
+        if let Err(error) = self.file.write_all_at(&frame, end) {
+            // Half a frame is none; but nothing may follow it.
+            self.is_broken = self.file.set_len(end).is_err();
+            return Err(unwritten(error));
+        }
+        self.is_written = true;
+        self.said.append(&frame)
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.said.end / SPARSE > self.said.live_bytes
+    }
+
+    /// The next log, under its name.
+    fn copy(&self, dir: &Path) -> io::Result<Self> {
+        let number = self.number + 1;
+        let mut said = Said::nothing();
+        let file = write_whole(dir, log::NAME, |file| {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            let mut write = |batch: &mut Vec<Entry>| {
+                let frame = log::frame(number, said.end, batch)?;
+                file.write_all_at(&frame, said.end)?;
+                batch.clear();
+                said.append(&frame).map_err(io::Error::other)
+            };
+            for (id, place) in &self.said.live {
+                let record = self.record(*place)?;
+                bytes += record.len();
+                batch.push(Entry::Record(*id, record));
+                if bytes >= COPY_BATCH {
+                    write(&mut batch)?;
+                    bytes = 0;
+                }
+            }
+            if !batch.is_empty() {
+                write(&mut batch)?;
+            }
+            file.write_all_at(&Header { number, born: said.end }.encode(), 0)
+        })?;
+        // Of what is completed only the copy knows nothing: its ids are not given out again in this life.
+        said.next = self.said.next;
+        Ok(Self::new(file, number, said))
+    }
+
+    fn record(&self, place: log::Place) -> io::Result<Bytes> {
+        let mut record = vec![0; place.len as usize];
+        self.file.read_exact_at(&mut record, place.at)?;
+        Ok(record.into())
     }
 }
 
@@ -86,19 +250,27 @@ impl Journal for DiskJournal {
 
     fn write(&self, batch: &[Entry], durability: Durability) -> Result<(), JournalError> {
         match durability {
-            Durability::Buffered => self.commit(batch.iter().cloned(), PersistMode::Buffer),
+            Durability::Buffered => self.append(batch),
             Durability::Synced => {
-                self.group.join(batch, |entries| self.commit(entries, PersistMode::SyncData))
+                self.group.join(batch, |entries| self.append(&entries).and_then(|()| self.settle()))
             }
         }
     }
 
     fn pending(&self) -> Result<Vec<(IntentId, Bytes)>, JournalError> {
-        let entry = |guard: fjall::Guard| {
-            let (key, record) = guard.into_inner().map_err(|error| failed("read", error))?;
-            Ok((id_of(&key)?, Bytes::copy_from_slice(&record)))
-        };
-        self.intents.iter().map(entry).collect()
+        let log = self.log.lock();
+        let live = log.said.live.iter();
+        let records = live.map(|(id, place)| Ok((*id, log.record(*place)?)));
+        records.collect::<io::Result<_>>().map_err(|error| failed("read", error))
+    }
+}
+
+impl Drop for DiskJournal {
+    fn drop(&mut self) {
+        if self.log.lock().is_written {
+            // Nobody is left to be told; what was promised to be durable is.
+            let _ = self.settle();
+        }
     }
 }
 
@@ -108,187 +280,89 @@ impl fmt::Debug for DiskJournal {
     }
 }
 
-fn id_of(key: &[u8]) -> Result<IntentId, JournalError> {
-    let bytes = key.try_into().map_err(|_| {
-        let message = "the journal has a record without a number; it was left as it is";
-        JournalError::new(JournalErrorKind::Broken, message)
-    })?;
-    Ok(IntentId(u64::from_be_bytes(bytes)))
+impl Found {
+    fn read(dir: &Path) -> io::Result<Self> {
+        let mut found = Self { log: false, mark: false, other: None };
+        for entry in std::fs::read_dir(dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            match name.as_str() {
+                log::NAME => found.log = true,
+                mark::NAME => found.mark = true,
+                _ if name.strip_suffix(NEW).is_some_and(|n| n == log::NAME || n == mark::NAME) => {}
+                _ => found.other = Some(name),
+            }
+        }
+        Ok(found)
+    }
 }
 
-fn failed(what: &str, error: fjall::Error) -> JournalError {
-    let kind = match &error {
-        fjall::Error::Locked => {
-            let message = "the journal is in use by another process";
-            return JournalError::new(JournalErrorKind::InUse, message).caused_by(error);
+/// The log and the mark that are there. Changes nothing.
+fn read(dir: &Path) -> Result<(Log, Mark), JournalError> {
+    let mark = Mark::read(dir)?;
+    let options = std::fs::OpenOptions::new().read(true).write(true).open(dir.join(log::NAME));
+    let file = options.map_err(|error| failed("open", error))?;
+    let (header, said) = log::read(&file)?;
+    let durable = match mark.reached() {
+        Reached { log, .. } if log > header.number => {
+            return Err(broken("the log of the journal is an older one than its mark"));
         }
-        fjall::Error::InvalidVersion(_) => JournalErrorKind::NewerVersion,
-        fjall::Error::Poisoned => JournalErrorKind::Io,
-        other => io_kind(other).map_or(JournalErrorKind::Broken, JournalErrorKind::from),
+        Reached { log, len } if log == header.number => len.max(header.born),
+        _ => header.born,
     };
+    let end = said.end;
+    if end < durable {
+        let message =
+            format!("the log of the journal is damaged at byte {end}, and was whole up to {durable}");
+        return Err(broken(message));
+    }
+    let len = file.metadata().map_err(|error| failed("examine", error))?.len();
+    let mut log = Log::new(file, header.number, said);
+    log.torn = len - end;
+    Ok((log, mark))
+}
+
+/// The first log of a directory.
+fn create(dir: &Path, mut mark: Mark) -> io::Result<(Log, Mark)> {
+    let header = Header { number: 1, born: HEADER };
+    let file = write_whole(dir, log::NAME, |file| file.write_all_at(&header.encode(), 0))?;
+    sync_dir(dir)?;
+    mark.advance(Reached { log: header.number, len: HEADER })?;
+    // From now on a log that is missing is missed.
+    mark.sync()?;
+    Ok((Log::new(file, header.number, Said::nothing()), mark))
+}
+
+/// What a file is called before it has its name.
+const NEW: &str = ".new";
+
+/// Writes a file that has its name when it is whole and durable; the name itself is when its directory is synced.
+pub(super) fn write_whole(
+    dir: &Path,
+    name: &str,
+    write: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<File> {
+    let new = dir.join(format!("{name}{NEW}"));
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let written =
+        write(&file).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&new, dir.join(name)));
+    if let Err(error) = written {
+        // It takes room, and nobody reads it.
+        let _ = std::fs::remove_file(&new);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// An error of the local disk.
+pub(super) fn failed(what: &str, error: io::Error) -> JournalError {
+    let kind = JournalErrorKind::from(error.kind());
     JournalError::new(kind, format!("could not {what} the journal: {error}")).caused_by(error)
 }
 
-/// The error of the disk that this came from, if one did.
-fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(n: u32) -> Bytes {
-        Bytes::from(format!("an upload of key {n}"))
-    }
-
-    fn write(journal: &DiskJournal, n: u32, durability: Durability) -> IntentId {
-        let id = journal.reserve();
-        journal.write(&[Entry::Record(id, record(n))], durability).unwrap();
-        id
-    }
-
-    #[test]
-    fn what_was_recorded_and_not_completed_is_pending() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        let ids: Vec<IntentId> = (0..300).map(|n| write(&journal, n, Durability::Buffered)).collect();
-        let completed: Vec<Entry> = ids[2..].iter().map(|id| Entry::Complete(*id)).collect();
-        journal.write(&completed, Durability::Buffered).unwrap();
-        journal.write(&[Entry::Record(ids[1], record(1000))], Durability::Synced).unwrap();
-        let expected = vec![(ids[0], record(0)), (ids[1], record(1000))];
-        assert_eq!(journal.pending().unwrap(), expected);
-        drop(journal);
-
-        let again = DiskJournal::open(dir.path()).unwrap();
-        assert_eq!(again.pending().unwrap(), expected);
-        assert!(write(&again, 7, Durability::Synced) > ids[1]);
-        assert!(format!("{again:?}").starts_with("DiskJournal"));
-    }
-
-    #[test]
-    fn what_was_recorded_survives_a_process_that_never_closed_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        let first = write(&journal, 1, Durability::Buffered);
-        let second = write(&journal, 2, Durability::Buffered);
-        journal.write(&[Entry::Complete(first)], Durability::Buffered).unwrap();
-
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(dir.path(), copy.path());
-        let after = DiskJournal::open(copy.path()).unwrap();
-        assert_eq!(after.pending().unwrap(), [(second, record(2))]);
-    }
-
-    fn copy_tree(from: &Path, to: &Path) {
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let to = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                std::fs::create_dir(&to).unwrap();
-                copy_tree(&entry.path(), &to);
-            } else {
-                std::fs::copy(entry.path(), to).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn a_record_without_a_number_is_an_error_and_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        write(&journal, 1, Durability::Synced);
-        journal.intents.insert("short", "").unwrap();
-        for _ in 0..2 {
-            assert_eq!(journal.pending().unwrap_err().kind(), JournalErrorKind::Broken);
-        }
-    }
-
-    type Pending = Result<Vec<(IntentId, Bytes)>, JournalError>;
-
-    /// Opens a copy of `dir` whose log was changed by `damage`; says what is pending then, and the log it leaves.
-    fn after(dir: &Path, damage: impl FnOnce(&mut Vec<u8>)) -> (Pending, Vec<u8>) {
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(dir, copy.path());
-        let path = copy.path().join("0.jnl");
-        let mut log = std::fs::read(&path).unwrap();
-        log.truncate(log.iter().rposition(|b| *b != 0).unwrap() + 1);
-        damage(&mut log);
-        std::fs::write(&path, log).unwrap();
-        let pending = DiskJournal::open(copy.path()).and_then(|journal| journal.pending());
-        (pending, std::fs::read(&path).unwrap())
-    }
-
-    #[test]
-    fn a_torn_log_loses_only_the_batch_that_was_not_acknowledged() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        let first = write(&journal, 1, Durability::Synced);
-        let batch = [2, 3].map(|n| Entry::Record(journal.reserve(), record(n)));
-        journal.write(&batch, Durability::Synced).unwrap();
-        for torn in [1, 8, 19, 40, 60] {
-            let (pending, _) = after(dir.path(), |log| log.truncate(log.len() - torn));
-            assert_eq!(pending.unwrap(), [(first, record(1))], "{torn} bytes short");
-        }
-    }
-
-    #[test]
-    fn a_broken_log_is_an_error_and_stays_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        write(&journal, 1, Durability::Synced);
-        write(&journal, 2, Durability::Synced);
-        let mut broken = Vec::new();
-        let (pending, left) = after(dir.path(), |log| {
-            let at = log.windows(6).position(|window| window == b"upload").unwrap();
-            log[at] ^= 0x20;
-            broken.clone_from(log);
-        });
-        assert_eq!(pending.unwrap_err().kind(), JournalErrorKind::Broken);
-        assert_eq!(left, broken);
-    }
-
-    #[test]
-    fn one_process_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let _first = DiskJournal::open(dir.path()).unwrap();
-        assert_eq!(DiskJournal::open(dir.path()).unwrap_err().kind(), JournalErrorKind::InUse);
-    }
-
-    #[test]
-    fn errors_are_told_apart() {
-        let full = failed("write to", fjall::Error::Io(io::ErrorKind::StorageFull.into()));
-        assert_eq!(full.kind(), JournalErrorKind::NoSpace);
-        let quota = failed("write to", fjall::Error::Io(io::ErrorKind::QuotaExceeded.into()));
-        assert_eq!(quota.kind(), JournalErrorKind::NoSpace);
-        assert_eq!(failed("open", fjall::Error::InvalidVersion(None)).kind(), JournalErrorKind::NewerVersion);
-        assert_eq!(failed("write to", fjall::Error::Poisoned).kind(), JournalErrorKind::Io);
-        assert_eq!(failed("open", fjall::Error::InvalidTrailer).kind(), JournalErrorKind::Broken);
-        assert!(full.to_string().starts_with("could not write to the journal") && full.source().is_some());
-    }
-
-    #[test]
-    fn writers_that_meet_are_all_recorded() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = DiskJournal::open(dir.path()).unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..8 {
-                let journal = &journal;
-                scope.spawn(move || {
-                    for n in 0..25 {
-                        write(journal, thread * 100 + n, Durability::Synced);
-                    }
-                });
-            }
-        });
-        journal.sync().unwrap();
-        assert_eq!(journal.pending().unwrap().len(), 200);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 mod bench;
 mod bucket;
 mod command;
+pub(crate) mod ledger;
 
 use std::fs::{self, DirEntry, File};
 use std::io;
