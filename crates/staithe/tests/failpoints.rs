@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// How a shell says that a program has aborted.
 const ABORTED: i32 = 134;
 /// The steps are shared out among so many tests.
-const SHARES: usize = 8;
+const SHARES: usize = 16;
 /// In one request up to 16 MiB, in parts from there.
 const LARGE: usize = 17 << 20;
 
@@ -205,42 +205,31 @@ fn every_step_of(share: usize) {
     }
 }
 
-#[test]
-fn nothing_is_lost_at_any_step_of_the_first_share() {
-    every_step_of(0);
+/// Tests that run side by side, each of one share.
+macro_rules! shares {
+    ($($name:ident = $share:literal,)*) => {$(
+        #[test]
+        fn $name() {
+            every_step_of($share);
+        }
+    )*};
 }
 
-#[test]
-fn nothing_is_lost_at_any_step_of_the_second_share() {
-    every_step_of(1);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_third_share() {
-    every_step_of(2);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_fourth_share() {
-    every_step_of(3);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_fifth_share() {
-    every_step_of(4);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_sixth_share() {
-    every_step_of(5);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_seventh_share() {
-    every_step_of(6);
-}
-
-#[test]
-fn nothing_is_lost_at_any_step_of_the_eighth_share() {
-    every_step_of(7);
+shares! {
+    nothing_is_lost_at_the_steps_of_share_00 = 0,
+    nothing_is_lost_at_the_steps_of_share_01 = 1,
+    nothing_is_lost_at_the_steps_of_share_02 = 2,
+    nothing_is_lost_at_the_steps_of_share_03 = 3,
+    nothing_is_lost_at_the_steps_of_share_04 = 4,
+    nothing_is_lost_at_the_steps_of_share_05 = 5,
+    nothing_is_lost_at_the_steps_of_share_06 = 6,
+    nothing_is_lost_at_the_steps_of_share_07 = 7,
+    nothing_is_lost_at_the_steps_of_share_08 = 8,
+    nothing_is_lost_at_the_steps_of_share_09 = 9,
+    nothing_is_lost_at_the_steps_of_share_10 = 10,
+    nothing_is_lost_at_the_steps_of_share_11 = 11,
+    nothing_is_lost_at_the_steps_of_share_12 = 12,
+    nothing_is_lost_at_the_steps_of_share_13 = 13,
+    nothing_is_lost_at_the_steps_of_share_14 = 14,
+    nothing_is_lost_at_the_steps_of_share_15 = 15,
 }
