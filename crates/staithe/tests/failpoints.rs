@@ -143,6 +143,11 @@ fn an_edited_file_whose_answer_a_crash_took_is_read_at_once() {
     nothing_is_lost(&bench, &ledger, "back", "after-put");
 }
 
+#[test]
+fn attributes_whose_answer_a_crash_took_are_not_unfinished_for_ever() {
+    assert!(ends_at_work("back", Step::AfterAttributes, 2));
+}
+
 /// Leaves a bit of everything that a start can find: intents of each kind, an upload, and bytes that nothing speaks of.
 fn leave_work_for_a_start(bench: &Bench, ledger: &mut Ledger) {
     let faults = bench.server.faults();
