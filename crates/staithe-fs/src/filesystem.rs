@@ -336,6 +336,8 @@ impl Filesystem {
             is_it
         });
         let Some(link) = link else { return false };
+        // Attributes of ours that the former version was to have: no job will strike them out.
+        self.void(&mut inode.state());
         self.lost(inode, &link);
         true
     }

@@ -3,9 +3,12 @@
 
 mod world;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use staithe_fs::{FsConfig, FsErrorKind as K, Ino, RenameMode};
+use staithe_persist::{DiskJournal, Durability, Entry, Journal as _};
 use staithe_store::decorators::{Fault, FaultAction, Operation as Op};
 use staithe_store::{ErrorKind, MemoryOptions};
 use world::{World, end, until};
@@ -124,7 +127,45 @@ async fn what_was_kept_and_lost_its_race_is_stored_beside_once() {
     }
 }
 
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+#[tokio::test]
+async fn an_intent_of_a_newer_version_or_of_an_unknown_kind_is_refused_and_stays() {
+    let records = [
+        (&b"\x02{}"[..], K::Invalid),
+        (b"\x01{\"intent\":\"dance\"}", K::Io),
+        (b"\x01{", K::Io),
+        (b"", K::Io),
+    ];
+    for (record, kind) in records {
+        let w = unstored().await;
+        let journal = DiskJournal::open(&w.state.path().join("journal")).unwrap();
+        let entry = Entry::Record(journal.reserve(), record.into());
+        journal.write(&[entry], Durability::Synced).unwrap();
+        drop(journal);
+        let before = bytes_of(w.state.path());
+        let refused = world::open(&w.bucket, FsConfig::new(w.state.path())).await.err().unwrap();
+        assert_eq!(refused.kind(), kind, "{refused}");
+        assert_eq!(bytes_of(w.state.path()), before);
+        assert_eq!(w.stored("f").await, None);
+    }
+}
+
+/// Every file below a directory, with its bytes.
+fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut all, mut dirs) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                all.insert(path.clone(), std::fs::read(path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+fn copy_tree(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
