@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use staithe_store::{Key, MultipartUpload, PartNumber, PartReceipt, Payload, PutCondition, Version, Written};
 use tokio::sync::SemaphorePermit;
 
-use crate::commit::{Job, Outcome};
+use crate::commit::{Job, Outcome, sum_of_parts};
 use crate::create::new_write_id;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -180,12 +180,15 @@ impl Filesystem {
         }
         let condition = self.condition_for(job.base.as_ref());
         let key = &known.upload.key;
-        inode.state().tries.unsure = true;
+        {
+            let mut state = inode.state();
+            (state.tries.unsure, state.tries.expected) = (true, sum_of_parts(receipts));
+        }
         let _landing = inode.landing.lock().await;
         reach(Step::BeforeComplete);
         let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
         reach(Step::AfterComplete);
-        match self.accept(inode, key, &job.meta, answer).await {
+        match self.accept(inode, key, &job, answer).await {
             Ok(Some(written)) => {
                 self.settle_remote(inode, &job, key, &written);
                 self.forget_intent(known.intent).await;
@@ -219,7 +222,8 @@ impl Filesystem {
             }
             Err(error) => error,
         };
-        let ours = self.was_ours(&known.upload.key, meta, error.kind()).await;
+        let size = receipts.iter().map(|part| part.size).sum();
+        let ours = self.was_ours(&known.upload.key, meta, size, error.kind()).await;
         self.abort_upload(known).await;
         ours?.map(|version| Written { version }).ok_or_else(|| error.into())
     }
