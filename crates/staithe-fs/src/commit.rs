@@ -16,7 +16,7 @@ mod doubt;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) use doubt::{is_all_here, sum_of_parts};
+pub(crate) use doubt::{is_all_here, is_file_of, sum_of_file, sum_of_parts};
 use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 
 use crate::config::OnConflict;

@@ -1,5 +1,7 @@
 //! Objects in parts: multipart uploads of staged bytes, server-side copies of clean ones.
 
+mod alive;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +25,8 @@ use crate::locks::Scope;
 use crate::metadata::FileMeta;
 use crate::read::pieces;
 
+pub(crate) use alive::{Alive, Uploads};
+
 /// Parts of one upload on their way at once.
 pub(crate) const PARTS_AT_ONCE: usize = 8;
 /// What memory for bytes on their way to the store is counted in, in bytes.
@@ -37,6 +41,7 @@ const COPY_PART: u64 = 1 << 30;
 pub(crate) struct KnownUpload {
     pub(crate) upload: MultipartUpload,
     intent: IntentId,
+    _alive: Alive,
 }
 
 impl Filesystem {
@@ -56,11 +61,13 @@ impl Filesystem {
     pub(crate) async fn begin_upload(&self, key: &Key, meta: &FileMeta) -> Result<KnownUpload> {
         let upload = self.store.create_multipart(key, self.encode(meta)?).await?;
         reach(Step::AfterUploadBegun);
-        let intent = Intent::Upload { key: key.clone(), upload_id: upload.id.clone() };
-        match self.note(intent).await {
-            Ok(intent) => {
+        let said = Intent::Upload { key: key.clone(), upload_id: upload.id.clone() };
+        let intent = self.journal.reserve();
+        let alive = self.uploads.begin(intent);
+        match self.renote(intent, said).await {
+            Ok(()) => {
                 reach(Step::AfterUploadNoted);
-                Ok(KnownUpload { upload, intent })
+                Ok(KnownUpload { upload, intent, _alive: alive })
             }
             Err(error) => {
                 self.store.abort_multipart(&upload).await?;

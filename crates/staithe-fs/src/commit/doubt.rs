@@ -7,6 +7,7 @@
 //!    where the store says one. That costs a request, and only then.
 //! 3. Bytes that are not here are never taken from such an object, unless it was seen to be right.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
@@ -17,7 +18,7 @@ use crate::disk_file::DiskFile;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::Inode;
-use crate::staging::Staged;
+use crate::staging::{Staged, StagedState};
 use crate::upload::blocking;
 
 /// How much of a staging file is read at once to sum it up, in bytes.
@@ -93,7 +94,7 @@ impl Filesystem {
     }
 
     /// What the store says an object's bytes are; `None` also where it may not be asked, and of one that is gone.
-    async fn told_sum(&self, object: &ObjectMeta) -> Result<Option<Crc64Nvme>> {
+    pub(crate) async fn told_sum(&self, object: &ObjectMeta) -> Result<Option<Crc64Nvme>> {
         let request = HeadRequest { key: object.key.clone(), version: Some(object.version.clone()) };
         match self.store.checksum(request).await {
             Ok(sum) => Ok(sum),
@@ -126,6 +127,24 @@ struct Ours {
 /// Whether nothing of a staged file would have to be fetched.
 pub(crate) fn is_all_here(staged: &Staged) -> bool {
     staged.missing(0..staged.size()).is_empty()
+}
+
+/// Whether all bytes of a staged file are in the file, as far as that was noted.
+pub(crate) fn is_file_of(state: &StagedState) -> bool {
+    let shown = 0..state.base_limit.min(state.size);
+    shown.is_empty() || state.dirty.gaps(&shown).next().is_none()
+}
+
+/// The checksum of a file in the staging directory that nobody has open; `None` if it is not so long.
+pub(crate) async fn sum_of_file(file: &Path, size: u64) -> Result<Option<Crc64Nvme>> {
+    let file = file.to_owned();
+    blocking(move || {
+        let (dir, name) = (file.parent(), file.file_name().and_then(|name| name.to_str()));
+        let (Some(dir), Some(name)) = (dir, name) else { return Ok(None) };
+        let disk = DiskFile::open(dir, name)?;
+        if disk.len()? == size { sum_up(&disk, size).map(Some) } else { Ok(None) }
+    })
+    .await
 }
 
 /// The checksum of a local file.
