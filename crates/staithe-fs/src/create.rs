@@ -120,13 +120,13 @@ impl Filesystem {
         let (condition, size) = (self.condition_for(None), bytes.len() as u64);
         match self.store.put(key, Payload::from(bytes), self.encode(meta)?, condition).await {
             Ok(written) => Ok(written.version),
-            Err(error) => match self.was_ours(key, meta, size, error.kind()).await? {
-                Some(version) => Ok(version),
-                None => {
-                    self.take_back(key, meta, &error).await?;
-                    Err(error.into())
+            Err(error) => {
+                if let Some(version) = self.was_ours(key, meta, size, error.kind()).await? {
+                    return Ok(version);
                 }
-            },
+                self.take_back(key, meta, &error).await?;
+                Err(error.into())
+            }
         }
     }
 

@@ -93,15 +93,13 @@ impl DiskCache {
     pub(crate) fn discard(&self, Entry(name): Entry) -> io::Result<()> {
         // Bound here, lest the index be locked while it is waited for.
         let open = self.index.lock().if_open(name);
-        match open {
-            Some(file) => file.discard(),
-            None => {
-                self.index.lock().leave(name);
-                let removed = Paths::of(&self.objects, name).remove();
-                self.index.lock().left(name);
-                removed
-            }
+        if let Some(file) = open {
+            return file.discard();
         }
+        self.index.lock().leave(name);
+        let removed = Paths::of(&self.objects, name).remove();
+        self.index.lock().left(name);
+        removed
     }
 }
 

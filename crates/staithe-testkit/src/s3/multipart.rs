@@ -155,7 +155,6 @@ pub(super) async fn upload_part_copy(
             checksum_crc64nvme: sum.checksum_crc64nvme,
             checksum_sha1: sum.checksum_sha1,
             checksum_sha256: sum.checksum_sha256,
-            ..CopyPartResult::default()
         }),
         ..UploadPartCopyOutput::default()
     })
