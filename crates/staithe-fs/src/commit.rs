@@ -11,10 +11,12 @@
 
 mod attributes;
 mod conflict;
+mod doubt;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use doubt::{is_all_here, is_file_of, sum_of_file, sum_of_parts};
 use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 
 use crate::config::OnConflict;
@@ -95,8 +97,9 @@ impl Filesystem {
     /// `Stale` when the race against another client was lost; the store's errors; everything stays dirty, and where
     /// the store was only out of reach, an intent of the journal stores it if this process ends before it can.
     pub(crate) async fn commit(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
-        let changes = inode.state().changes;
+        let before = inode.state().changes;
         let done = self.try_commit(inode, door).await;
+        let changes = before + u64::from(done.as_ref().is_err_and(doubt::is_told_wrongly));
         match &done {
             Ok(()) => {
                 reach(Step::BeforeStrikeOut);
@@ -134,6 +137,9 @@ impl Filesystem {
         let done =
             if has_bytes { self.store_bytes(inode, door).await } else { self.store_meta(inode, door).await };
         under_way.end();
+        if done.as_ref().is_err_and(doubt::is_told_wrongly) {
+            self.doubt_try(inode);
+        }
         let mut state = inode.state();
         match &done {
             Ok(()) => state.failure = None,
@@ -157,7 +163,11 @@ impl Filesystem {
             };
             if is_unsure {
                 let (_guard, path) = self.lock_path(|| self.inodes.path(inode.ino), Scope::Name).await?;
-                self.know_tries(inode, &self.key(&path)?).await?;
+                let key = self.key(&path)?;
+                self.know_tries(inode, &key).await?;
+                if inode.state().tries.unsure {
+                    return Err(stored_wrongly(&key));
+                }
             }
             let Some(plan) = self.plan(inode)? else { return Ok(()) };
             let streaming = inode.state().streaming.take();
@@ -261,7 +271,7 @@ impl Filesystem {
                 }
                 let job = self.begin(&mut state)?;
                 let bytes = state.staged.as_ref().map(|s| s.read(0, job.size as usize)).transpose()?;
-                state.tries.unsure = true;
+                (state.tries.unsure, state.tries.expected) = (true, None);
                 (job, bytes.unwrap_or_default())
             };
             let condition = self.condition_for(job.base.as_ref());
@@ -269,7 +279,7 @@ impl Filesystem {
             reach(Step::BeforePut);
             let answer = self.store.put(&key, bytes.into(), self.encode(&job.meta)?, condition).await;
             reach(Step::AfterPut);
-            let Some(written) = self.accept(inode, &key, &job.meta, answer).await? else {
+            let Some(written) = self.accept(inode, &key, &job, answer).await? else {
                 door.go_back();
                 return Ok(Outcome::Moved);
             };
@@ -314,6 +324,12 @@ impl Filesystem {
         drop(state);
         self.doubt_since(job.begun, inode);
     }
+}
+
+/// Not all of a file is here, and the store's object cannot be trusted to hold the rest.
+fn stored_wrongly(key: &Key) -> FsError {
+    let text = "the store has stored this wrongly, and what was not changed here of it is not here";
+    StoreError::new(ErrorKind::Corrupt, "get", text).with_key(key).into()
 }
 
 /// The store's error behind an error, if there is one.

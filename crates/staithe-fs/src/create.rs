@@ -117,13 +117,16 @@ impl Filesystem {
     }
 
     async fn put_new(&self, key: &staithe_store::Key, bytes: Bytes, meta: &FileMeta) -> Result<Version> {
-        let condition = self.condition_for(None);
+        let (condition, size) = (self.condition_for(None), bytes.len() as u64);
         match self.store.put(key, Payload::from(bytes), self.encode(meta)?, condition).await {
             Ok(written) => Ok(written.version),
-            Err(error) => match self.was_ours(key, meta, error.kind()).await? {
-                Some(version) => Ok(version),
-                None => Err(error.into()),
-            },
+            Err(error) => {
+                if let Some(version) = self.was_ours(key, meta, size, error.kind()).await? {
+                    return Ok(version);
+                }
+                self.take_back(key, meta, &error).await?;
+                Err(error.into())
+            }
         }
     }
 

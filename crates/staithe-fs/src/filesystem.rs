@@ -35,7 +35,7 @@ use crate::remote::kernel_ttl;
 use crate::room::Room;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
-use crate::upload::UPLOAD_PIECES;
+use crate::upload::{UPLOAD_PIECES, Uploads};
 
 /// Share of the memory limit that small bodies fetched ahead of their open may hold.
 const SMALL_BODIES_SHARE: u64 = 16;
@@ -72,6 +72,7 @@ pub struct Filesystem {
     pub(crate) room: Arc<Room>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) upload_room: Semaphore,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) jobs: Jobs,
     pub(crate) tasks: TaskTracker,
     draining: AtomicBool,
@@ -169,6 +170,7 @@ impl Filesystem {
             jobs: jobs_of(me.clone(), runtime.clone()),
             runtime,
             upload_room: Semaphore::new(UPLOAD_PIECES),
+            uploads: Arc::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             tell: Mutex::new(tell),

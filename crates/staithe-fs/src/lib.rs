@@ -15,7 +15,7 @@
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
-//! `recovery`: what outlives a run; `failpoint`: where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `status`: what it says of itself.
+//! `recovery`: what outlives a run; `failpoint`: where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of that agrees with the store. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -72,6 +72,7 @@ mod sync;
 mod table;
 mod tries;
 mod upload;
+mod verify;
 mod warm;
 mod write;
 
@@ -92,4 +93,5 @@ pub use persist::{Job, JobCounts, JobPhase};
 pub use refresh::{RefreshFailure, RefreshReport};
 pub use status::{FsStatus, ReadStats};
 pub use sync::{SyncProgress, SyncReport};
+pub use verify::{Difference, DifferenceKind, Repair, VerifyProgress, VerifyRequest};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

@@ -3,7 +3,8 @@
 //! Bytes on their way up add to the deadline what a slow line takes for them.
 //!
 //! Only what [`StoreError::is_retryable`] says is tried again. A conditional write that is tried again may find
-//! its own first try in its way; the caller tells that by the write id (see `commit`).
+//! its own first try in its way; the caller tells that by the write id (see `commit`). One whose answer says that the
+//! store has something else than was sent is not made again here: that would be in its way.
 //! Whatever becomes of a change of an object, and also if nobody waits for it any more: attributes that are kept of
 //! the object are forgotten then (see `recall`).
 //! Backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest,
-    Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
-    PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
-    Written,
+    Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse,
+    HeadRequest, Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken,
+    PartNumber, PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage,
+    VolumeInfo, Written,
 };
 
 use crate::recall::Recall;
@@ -35,17 +36,25 @@ pub(crate) struct Backoff {
     ceiling: Duration,
     /// What the last try met: it says more than that time ran out in the next one.
     met: Option<StoreError>,
+    /// Whether one whose answer was wrong must not be made again.
+    is_once: bool,
 }
 
 impl Backoff {
     /// Gives up `deadline` from now.
     pub(crate) fn new(deadline: Duration) -> Self {
-        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT, met: None }
+        Self { until: Instant::now() + deadline, ceiling: FIRST_WAIT, met: None, is_once: false }
+    }
+
+    /// For a write whose condition does not hold any more once it was carried out, however wrongly: whoever asked finds
+    /// out what stands there.
+    fn once(self, is_once: bool) -> Self {
+        Self { is_once, ..self }
     }
 
     /// How long to wait before the next try; `None` when the error is final or the deadline too near.
     pub(crate) fn next(&mut self, error: &StoreError) -> Option<Duration> {
-        if !error.is_retryable() {
+        if !error.is_retryable() || (self.is_once && error.kind() == ErrorKind::Corrupt) {
             return None;
         }
         self.met = Some(error.clone());
@@ -93,10 +102,10 @@ impl Patient {
 
 macro_rules! patiently {
     ($self:ident, $operation:literal, $call:expr) => {
-        patiently!($self, $self.deadline, $operation, $call)
+        patiently!($self, Backoff::new($self.deadline), $operation, $call)
     };
-    ($self:ident, $deadline:expr, $operation:literal, $call:expr) => {{
-        let mut backoff = Backoff::new($deadline);
+    ($self:ident, $backoff:expr, $operation:literal, $call:expr) => {{
+        let mut backoff = $backoff;
         loop {
             match backoff.bound($operation, $call).await {
                 Ok(answer) => return Ok(answer),
@@ -135,6 +144,10 @@ impl ObjectStore for Patient {
         patiently!(self, "head", self.inner.head(request.clone()))
     }
 
+    async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
+        patiently!(self, "checksum", self.inner.checksum(request.clone()))
+    }
+
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {
         patiently!(self, "get", self.inner.get(request.clone()))
     }
@@ -153,7 +166,7 @@ impl ObjectStore for Patient {
         let _changing = self.recall.changing(std::slice::from_ref(key));
         patiently!(
             self,
-            self.with_body(body.len()),
+            Backoff::new(self.with_body(body.len())).once(condition != PutCondition::Always),
             "put",
             self.inner.put(key, body.clone(), new.clone(), condition.clone())
         )
@@ -171,7 +184,7 @@ impl ObjectStore for Patient {
     ) -> Result<PartReceipt> {
         patiently!(
             self,
-            self.with_body(body.len()),
+            Backoff::new(self.with_body(body.len())),
             "upload_part",
             self.inner.upload_part(upload, number, body.clone())
         )
@@ -201,6 +214,7 @@ impl ObjectStore for Patient {
         let _changing = self.recall.changing(std::slice::from_ref(&upload.key));
         patiently!(
             self,
+            Backoff::new(self.deadline).once(true),
             "complete_multipart",
             self.inner.complete_multipart(upload, parts, condition.clone())
         )

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use staithe_store::{Key, ObjectMeta, Version};
+use staithe_store::{Key, ObjectMeta, ObjectSummary, Version};
 
 use crate::api::{Ino, Kind};
 use crate::filesystem::Filesystem;
@@ -99,7 +99,29 @@ impl Recall {
         Changing { recall: self, keys }
     }
 
-    fn forget(&self, key: &Key) {
+    /// Those of listed objects whose attributes are kept, and would be believed.
+    pub(crate) async fn would_believe(&self, listed: Vec<ObjectSummary>) -> Vec<ObjectSummary> {
+        let Some(disk) = self.disk.clone() else { return Vec::new() };
+        let look = move || {
+            let is_kept = |object: &ObjectSummary| disk.look_at(object).is_some();
+            listed.into_iter().filter(is_kept).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    /// Whether what is kept of a listed object says what the store says `now`; also if nothing is kept of it any more, or
+    /// would be believed of that.
+    pub(crate) async fn would_tell(&self, listed: &ObjectSummary, now: &ObjectMeta) -> bool {
+        let (Some(disk), listed) = (self.disk.clone(), listed.clone()) else { return true };
+        let kept = tokio::task::spawn_blocking(move || disk.look_at(&listed)).await.ok().flatten();
+        kept.is_none_or(|kept| {
+            !kept.is_of(&now.version.etag, now.size, now.last_modified)
+                || (kept.metadata == now.metadata && kept.content_type == now.content_type)
+        })
+    }
+
+    /// What is kept of an object is not believed any more.
+    pub(crate) fn forget(&self, key: &Key) {
         if let Some(disk) = &self.disk {
             for page in self.pages.lock().iter_mut() {
                 page.records.remove(key);

@@ -193,7 +193,7 @@ impl Filesystem {
     }
 
     /// The path of a key that an intent speaks of.
-    fn path_of<'a>(&self, key: &'a staithe_store::Key) -> Result<&'a str> {
+    pub(crate) fn path_of<'a>(&self, key: &'a staithe_store::Key) -> Result<&'a str> {
         let path = key.as_str().strip_prefix(&self.config.prefix).ok_or_else(|| {
             FsError::new(FsErrorKind::Invalid, format!("{key} is not below the prefix of this mount"))
         })?;

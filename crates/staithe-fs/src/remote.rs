@@ -138,7 +138,7 @@ impl Filesystem {
         reach(Step::AfterMarker);
         match stored {
             Ok(_) => Ok(()),
-            Err(error) => match self.was_ours(&key, &meta, error.kind()).await? {
+            Err(error) => match self.was_ours(&key, &meta, 0, error.kind()).await? {
                 Some(_) => Ok(()),
                 None => Err(error.into()),
             },

@@ -245,10 +245,14 @@ impl InodeTable {
         Ok(parts.join("/"))
     }
 
+    /// Every inode.
+    pub(crate) fn all(&self) -> Vec<Arc<Inode>> {
+        self.maps.read().by_ino.values().cloned().collect()
+    }
+
     /// Every inode that has unstored changes.
     pub(crate) fn dirty(&self) -> Vec<Arc<Inode>> {
-        let all: Vec<_> = self.maps.read().by_ino.values().cloned().collect();
-        all.into_iter().filter(|i| i.state().is_dirty()).collect()
+        self.all().into_iter().filter(|i| i.state().is_dirty()).collect()
     }
 
     /// Every inode whose staging file others may write to, too.

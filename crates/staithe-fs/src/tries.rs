@@ -9,9 +9,14 @@
 //! 1. `unsure` is set before a request that may make the name's object, and cleared only by an answer that says what
 //!    the name's object is.
 //! 2. An inode that is `unsure` is never taken for one that the store does not have.
+//! 3. An object is taken for a try of ours by its id, and for stored only if it is as long and has the checksum, as far
+//!    as the store says one.
 
-use staithe_store::{ErrorKind, Key, ObjectMeta, StoreError, Version, Written};
+use std::sync::Arc;
 
+use staithe_store::{Crc64Nvme, DeleteRequest, ErrorKind, Key, ObjectMeta, StoreError, Version, Written};
+
+use crate::commit::{Job, is_all_here};
 use crate::create::new_write_id;
 use crate::error::Result;
 use crate::filesystem::Filesystem;
@@ -27,6 +32,10 @@ pub(crate) struct Tries {
     pub(crate) unsure: bool,
     /// The count of changes of the try that an earlier process noted.
     resumed: Option<u64>,
+    /// Whether the store spoke wrongly of what one of them made: see `commit::doubt`.
+    pub(crate) doubted: bool,
+    /// What the last one was to make as a whole, if that is known beforehand.
+    pub(crate) expected: Option<Crc64Nvme>,
 }
 
 /// How far the counts of two processes are apart: the same id never means two contents.
@@ -42,7 +51,7 @@ impl Tries {
     /// Goes on with the series of a try that an earlier process noted.
     pub(crate) fn resume(id: &str) -> Self {
         let series = id.rsplit_once('-').map(|(series, _)| series.to_owned());
-        Self { series, unsure: true, resumed: Some(changes_of(id).unwrap_or(0)) }
+        Self { series, unsure: true, resumed: Some(changes_of(id).unwrap_or(0)), ..Self::default() }
     }
 
     /// The count of changes to go on with.
@@ -74,34 +83,54 @@ pub(crate) fn changes_of(id: &str) -> Option<u64> {
 impl Filesystem {
     /// Before anything is decided by what the store has of an unstored inode: asks, if an earlier try may have made
     /// the object at `key`. To be called under the lock of its name. No request unless a try has failed.
-    pub(crate) async fn know_tries(&self, inode: &Inode, key: &Key) -> Result<()> {
+    pub(crate) async fn know_tries(&self, inode: &Arc<Inode>, key: &Key) -> Result<()> {
         if !inode.state().tries.unsure {
             return Ok(());
         }
         let object = self.head(key.clone()).await?;
+        let Some(stored) = object.filter(|o| inode.state().tries.made(o)) else {
+            inode.state().tries.unsure = false;
+            return Ok(());
+        };
+        let may_be_all = !inode.is_open() && inode.state().is_all_in(&stored);
+        if may_be_all && !self.is_staged(inode, &stored).await? {
+            tracing::warn!(%key, "the store has other bytes than were sent; they are sent again");
+            inode.state().tries.doubted = true;
+        }
+        if !self.may_build_on(inode, &stored).await? {
+            return Ok(());
+        }
         let mut state = inode.state();
-        match object.filter(|o| state.tries.made(o)) {
-            Some(stored) if !inode.is_open() && state.is_all_in(&stored) => {
-                state.meta = FileMeta::decode(&stored, &self.defaults());
-                let staged = state.settle_on(stored);
-                drop(state);
-                if let Some(Err(error)) = staged.map(|staged| staged.remove()) {
-                    tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
-                }
+        if !inode.is_open() && !state.tries.doubted && state.is_all_in(&stored) {
+            state.meta = FileMeta::decode(&stored, &self.defaults());
+            let staged = state.settle_on(stored);
+            drop(state);
+            if let Some(Err(error)) = staged.map(|staged| staged.remove()) {
+                tracing::warn!(ino = inode.ino.0, %error, "a staging file was left behind");
             }
-            Some(earlier) => state.build_on(earlier),
-            None => state.tries.unsure = false,
+        } else {
+            state.build_on(stored);
         }
         Ok(())
+    }
+
+    /// Whether what an earlier try made may be the base of the next one: not if bytes that are not here would be taken
+    /// from it though it may be wrong.
+    async fn may_build_on(&self, inode: &Inode, stored: &ObjectMeta) -> Result<bool> {
+        let is_all_here = {
+            let state = inode.state();
+            !state.tries.doubted || state.staged.as_ref().is_none_or(is_all_here)
+        };
+        Ok(is_all_here || self.is_as_expected(inode, stored).await?)
     }
 
     /// The answer to a write of the object of `inode`. `None`: refused, because an earlier try of ours stands there;
     /// it is the base of the next one.
     pub(crate) async fn accept(
         &self,
-        inode: &Inode,
+        inode: &Arc<Inode>,
         key: &Key,
-        meta: &FileMeta,
+        job: &Job,
         answer: Result<Written, StoreError>,
     ) -> Result<Option<Written>> {
         let error = match answer {
@@ -110,9 +139,12 @@ impl Filesystem {
             Err(error) => error,
         };
         let object = self.head(key.clone()).await?;
+        if let Some(this) = object.as_ref().filter(|object| is_of(object, &job.meta)) {
+            self.compare(inode, job, this).await?;
+            return Ok(Some(Written { version: this.version.clone() }));
+        }
         let mut state = inode.state();
         match object {
-            Some(this) if is_of(&this, meta) => Ok(Some(Written { version: this.version })),
             Some(earlier) if state.tries.made(&earlier) => {
                 state.build_on(earlier);
                 Ok(None)
@@ -124,18 +156,32 @@ impl Filesystem {
         }
     }
 
-    /// After a write that failed: the version, if it had succeeded all the same.
+    /// After a write of `size` bytes that failed: the version, if it had succeeded all the same.
     pub(crate) async fn was_ours(
         &self,
         key: &Key,
         meta: &FileMeta,
+        size: u64,
         error: ErrorKind,
     ) -> Result<Option<Version>> {
         if !may_be_our_own(error) {
             return Ok(None);
         }
         let object = self.head(key.clone()).await?;
-        Ok(object.filter(|o| is_of(o, meta)).map(|o| o.version))
+        Ok(object.filter(|o| is_of(o, meta) && o.size == size).map(|o| o.version))
+    }
+
+    /// Removes what a write of a new object made, if the store spoke wrongly of it and nobody has changed it since.
+    pub(crate) async fn take_back(&self, key: &Key, meta: &FileMeta, error: &StoreError) -> Result<()> {
+        if error.kind() != ErrorKind::Corrupt {
+            return Ok(());
+        }
+        let object = self.head(key.clone()).await?;
+        if let Some(wrong) = object.filter(|o| is_of(o, meta)) {
+            let if_match = self.store.capabilities().delete_if_match.then_some(wrong.version.etag);
+            self.store.delete(DeleteRequest { if_match, ..DeleteRequest::latest(key.clone()) }).await?;
+        }
+        Ok(())
     }
 }
 

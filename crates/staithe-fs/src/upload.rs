@@ -1,5 +1,7 @@
 //! Objects in parts: multipart uploads of staged bytes, server-side copies of clean ones.
 
+mod alive;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use staithe_store::{Key, MultipartUpload, PartNumber, PartReceipt, Payload, PutCondition, Version, Written};
 use tokio::sync::SemaphorePermit;
 
-use crate::commit::{Job, Outcome};
+use crate::commit::{Job, Outcome, sum_of_parts};
 use crate::create::new_write_id;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -22,6 +24,8 @@ use crate::layout::{FIRST_PART, PartLayout, PartSource, PlannedPart};
 use crate::locks::Scope;
 use crate::metadata::FileMeta;
 use crate::read::pieces;
+
+pub(crate) use alive::{Alive, Uploads};
 
 /// Parts of one upload on their way at once.
 pub(crate) const PARTS_AT_ONCE: usize = 8;
@@ -37,6 +41,7 @@ const COPY_PART: u64 = 1 << 30;
 pub(crate) struct KnownUpload {
     pub(crate) upload: MultipartUpload,
     intent: IntentId,
+    _alive: Alive,
 }
 
 impl Filesystem {
@@ -56,11 +61,13 @@ impl Filesystem {
     pub(crate) async fn begin_upload(&self, key: &Key, meta: &FileMeta) -> Result<KnownUpload> {
         let upload = self.store.create_multipart(key, self.encode(meta)?).await?;
         reach(Step::AfterUploadBegun);
-        let intent = Intent::Upload { key: key.clone(), upload_id: upload.id.clone() };
-        match self.note(intent).await {
-            Ok(intent) => {
+        let said = Intent::Upload { key: key.clone(), upload_id: upload.id.clone() };
+        let intent = self.journal.reserve();
+        let alive = self.uploads.begin(intent);
+        match self.renote(intent, said).await {
+            Ok(()) => {
                 reach(Step::AfterUploadNoted);
-                Ok(KnownUpload { upload, intent })
+                Ok(KnownUpload { upload, intent, _alive: alive })
             }
             Err(error) => {
                 self.store.abort_multipart(&upload).await?;
@@ -180,12 +187,15 @@ impl Filesystem {
         }
         let condition = self.condition_for(job.base.as_ref());
         let key = &known.upload.key;
-        inode.state().tries.unsure = true;
+        {
+            let mut state = inode.state();
+            (state.tries.unsure, state.tries.expected) = (true, sum_of_parts(receipts));
+        }
         let _landing = inode.landing.lock().await;
         reach(Step::BeforeComplete);
         let answer = self.store.complete_multipart(&known.upload, receipts, condition).await;
         reach(Step::AfterComplete);
-        match self.accept(inode, key, &job.meta, answer).await {
+        match self.accept(inode, key, &job, answer).await {
             Ok(Some(written)) => {
                 self.settle_remote(inode, &job, key, &written);
                 self.forget_intent(known.intent).await;
@@ -219,7 +229,8 @@ impl Filesystem {
             }
             Err(error) => error,
         };
-        let ours = self.was_ours(&known.upload.key, meta, error.kind()).await;
+        let size = receipts.iter().map(|part| part.size).sum();
+        let ours = self.was_ours(&known.upload.key, meta, size, error.kind()).await;
         self.abort_upload(known).await;
         ours?.map(|version| Written { version }).ok_or_else(|| error.into())
     }

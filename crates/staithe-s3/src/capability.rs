@@ -5,18 +5,22 @@
 //! Only a refusal for that reason counts. Fourteen requests in eight round trips; what they made is removed
 //! afterwards, every version of it. What the credentials do not allow to ask is taken to be missing, and said so.
 //!
+//! What the server says of the bytes is looked at too: one that miscomputes a checksum is given another one.
+//!
 //! Uploads are asked about on an object of their own: a put may end the uploads of its key (garage does that).
 
 use futures::join;
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteRequest, ETag, ErrorKind, Key, NewObject, PartNumber, Payload,
-    PutCondition, Result, StoreError, Version, VersionId, Written,
+    Capabilities, CopyRequest, DeleteRequest, ETag, ErrorKind, Key, MultipartUpload, NewObject, PartNumber,
+    PartReceipt, Payload, PutCondition, Result, StoreError, Version, VersionId, Written,
 };
 
 use crate::classify::Meaning;
 use crate::config::UploadChecksum;
+use crate::confirm::is_md5_of;
 use crate::failure::Failure;
 use crate::link::Link;
+use crate::upload::sums;
 
 /// A tag that no object has: MD5 of nothing that anybody stored.
 const WRONG_TAG: &str = "\"00000000000000000000000000000000\"";
@@ -55,11 +59,23 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
         }
         Err(failure) => return Err(failure.error),
     };
-    let mut probe =
-        Probe { link, key, first, gone: false, leftovers: Vec::new(), leftover_parts: Vec::new() };
+    link.tags_are_md5 = is_md5_of(first.etag.as_str(), &sums(&scratch(), UploadChecksum::Md5));
+    let mut probe = Probe {
+        link,
+        key,
+        first,
+        gone: false,
+        miscomputes: false,
+        leftovers: Vec::new(),
+        leftover_parts: Vec::new(),
+    };
     let outcome = Box::pin(probe.conditions(if_absent)).await;
     probe.clean_up().await;
-    let found = outcome?;
+    let (found, miscomputes) = (outcome?, probe.miscomputes);
+    if miscomputes {
+        tracing::warn!("the server miscomputes the checksum of objects made of parts; MD5 is used");
+        link.checksum = UploadChecksum::Md5;
+    }
     tracing::debug!(
         put_if_absent = found.put_if_absent,
         put_if_match = found.put_if_match,
@@ -74,17 +90,23 @@ pub(crate) async fn probe(link: &mut Link, prefix: &str) -> Result<Capabilities>
 
 /// Creates the scratch object, on the condition that it is new, with the best checksum that is taken.
 async fn first_write(link: &mut Link, key: &Key) -> Result<(Version, bool), Failure> {
+    use ErrorKind as K;
     loop {
         let refused = match write(link, key, PutCondition::IfAbsent).await {
             Ok(written) => return Ok((written.version, true)),
             Err(failure) => failure,
         };
-        let may_lower = matches!(refused.error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid);
-        if !may_lower {
+        let kind = refused.error.kind();
+        if !matches!(kind, K::Unsupported | K::Invalid | K::Corrupt | K::AlreadyExists) {
             return Err(refused);
         }
+        // What is there is of a write of ours that was let through, and answered wrongly or not at all.
+        let was_let_through = matches!(kind, K::Corrupt | K::AlreadyExists);
         if let Ok(written) = write(link, key, PutCondition::Always).await {
-            return Ok((written.version, false));
+            return Ok((written.version, was_let_through));
+        }
+        if kind == K::Corrupt {
+            tracing::warn!(error = %refused.error, "the server miscomputes this checksum; another one is used");
         }
         link.checksum = match link.checksum {
             UploadChecksum::Crc64Nvme => UploadChecksum::Md5,
@@ -95,7 +117,12 @@ async fn first_write(link: &mut Link, key: &Key) -> Result<(Version, bool), Fail
 }
 
 async fn write(link: &Link, key: &Key, condition: PutCondition) -> Result<Written, Failure> {
-    link.put(key, &Payload::from("staithe"), &NewObject::default(), &condition).await
+    link.put(key, &scratch(), &NewObject::default(), &condition).await
+}
+
+/// What the scratch object holds.
+fn scratch() -> Payload {
+    Payload::from("staithe")
 }
 
 struct Probe<'a> {
@@ -104,6 +131,8 @@ struct Probe<'a> {
     first: Version,
     /// Whether it is removed already.
     gone: bool,
+    /// Whether the checksum of the object beside was wrong.
+    miscomputes: bool,
     /// Versions that were replaced, that should have been refused, and delete markers.
     leftovers: Vec<VersionId>,
     /// The same of the object beside, which is used for uploads.
@@ -119,7 +148,8 @@ impl Probe<'_> {
             self.wrong_copy(),
             self.uploads(),
         );
-        let Uploads { completions, part_copy, versions } = uploads?;
+        let Uploads { completions, part_copy, miscomputes, versions } = uploads?;
+        self.miscomputes = miscomputes;
         self.leftover_parts.extend(versions);
         let absent = told(absent, &mut self.leftovers)?;
         let matching = told(matching, &mut self.leftovers)?;
@@ -155,8 +185,8 @@ impl Probe<'_> {
         })
     }
 
-    /// Completes an upload of an existing object twice under conditions that do not hold. Its part is a copy
-    /// where that works.
+    /// Completes an upload of an existing object twice under conditions that do not hold, and then under none. Its part
+    /// is a copy where that works.
     async fn uploads(&self) -> Result<Uploads> {
         let key = self.beside()?;
         let body = Payload::from(vec![b's'; PART_SOURCE]);
@@ -166,7 +196,7 @@ impl Probe<'_> {
             Ok(upload) => upload,
             Err(failure) => {
                 let completions = neither(tolerate(failure)?);
-                return Ok(Uploads { completions, part_copy: false, versions });
+                return Ok(Uploads { completions, part_copy: false, miscomputes: false, versions });
             }
         };
         let Some(number) = PartNumber::new(1) else { unreachable!("1 is a part number") };
@@ -174,25 +204,55 @@ impl Probe<'_> {
             self.link.upload_part_copy(&upload, number, &key, &target, &(0..PART_SOURCE as u64)).await;
         let part_copy = copied.is_ok();
         let part = match copied {
-            Ok(part) => Ok(part),
+            // What was copied is known here, if not to whom copies else.
+            Ok(part) => Ok(PartReceipt { crc64: sums(&body, self.link.checksum).crc64, ..part }),
             Err(failure) => {
                 tolerate(failure)?;
                 self.link.upload_part(&upload, number, &Payload::from("part")).await
             }
         };
-        let completions = match part {
-            Err(failure) => neither(tolerate(failure)?),
-            Ok(part) => {
-                let (parts, wrong) = ([part], PutCondition::IfMatch(ETag::new(WRONG_TAG)));
-                let matching = self.link.complete_multipart(&upload, &parts, &wrong).await;
-                let absent = self.link.complete_multipart(&upload, &parts, &PutCondition::IfAbsent).await;
-                [matching, absent]
+        match part {
+            Err(failure) => {
+                let completions = neither(tolerate(failure)?);
+                self.abort(&upload).await;
+                Ok(Uploads { completions, part_copy, miscomputes: false, versions })
             }
-        };
-        if let Err(failure) = self.link.abort_multipart(&upload).await {
+            Ok(part) => self.complete(&upload, part, part_copy, versions).await,
+        }
+    }
+
+    async fn complete(
+        &self,
+        upload: &MultipartUpload,
+        part: PartReceipt,
+        part_copy: bool,
+        mut versions: Vec<VersionId>,
+    ) -> Result<Uploads> {
+        use ErrorKind::{Corrupt, Invalid, Unsupported};
+        let claims = part.crc64.is_some();
+        let (parts, wrong) = ([part], PutCondition::IfMatch(ETag::new(WRONG_TAG)));
+        let matching = self.link.complete_multipart(upload, &parts, &wrong).await;
+        let absent = self.link.complete_multipart(upload, &parts, &PutCondition::IfAbsent).await;
+        let at_last = self.link.complete_multipart(upload, &parts, &PutCondition::Always).await;
+        let kind = |outcome: &Result<Written, Failure>| outcome.as_ref().err().map(|f| f.error.kind());
+        // Answered with another checksum than the bytes have, or not taken with theirs.
+        let is_corrupt = [&matching, &absent, &at_last].into_iter().any(|o| kind(o) == Some(Corrupt));
+        let is_refused = matches!(kind(&at_last), Some(Invalid | Unsupported));
+        match at_last {
+            Ok(written) => versions.extend(written.version.id),
+            Err(failure) => {
+                tolerate(failure)?;
+                self.abort(upload).await;
+            }
+        }
+        let miscomputes = claims && (is_corrupt || is_refused);
+        Ok(Uploads { completions: [matching, absent], part_copy, miscomputes, versions })
+    }
+
+    async fn abort(&self, upload: &MultipartUpload) {
+        if let Err(failure) = self.link.abort_multipart(upload).await {
             tracing::warn!(error = %failure.error, "a scratch upload remains");
         }
-        Ok(Uploads { completions, part_copy, versions })
     }
 
     /// Whether a condition that does hold lets a write through.
@@ -248,6 +308,8 @@ struct Uploads {
     /// Completed if the object has a wrong tag; if there is no such object.
     completions: [Result<Written, Failure>; 2],
     part_copy: bool,
+    /// Whether it was completed with another checksum than its bytes have, or not with theirs.
+    miscomputes: bool,
     versions: Vec<VersionId>,
 }
 

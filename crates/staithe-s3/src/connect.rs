@@ -161,6 +161,7 @@ fn build(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: 
         },
         gate: Semaphore::new(config.max_concurrency.min(Semaphore::MAX_PERMITS)),
         checksum: config.upload_checksum,
+        tags_are_md5: false,
         versions: false,
     }
 }

@@ -8,6 +8,7 @@
 //! - **Errors** are classified where the answer arrives, by status and code in one table, never by text.
 //! - **Capabilities** are found out, not assumed: at [`S3Store::connect`] a scratch object is written under
 //!   conditions that do not hold, and what lets it through is not promised.
+//! - **Writes** are compared: what the server says of what it stored with what was sent, part by part and as a whole.
 //! - **Bodies** are checked for length, progress and checksum as they stream, without a copy.
 //! - **Tries** are bounded, with full jitter, and each has a time limit of its own kind.
 //!
@@ -29,7 +30,7 @@
 //! # }
 //! ```
 //!
-//! Kept true: a condition is honoured or refused, never ignored; a body ends whole or in an error; a call ends.
+//! Kept true: a condition is honoured or refused, never ignored; a write that the server speaks wrongly of is an error; a body ends whole or in an error; a call ends.
 //! Refused: any knowledge of files, caches, or of whether a bucket's loss is final.
 //!
 //! Limits: general purpose buckets are what it is made for; directory buckets work as far as their probe says.
@@ -42,6 +43,7 @@ mod bucket;
 mod capability;
 mod classify;
 mod config;
+mod confirm;
 mod connect;
 mod document;
 mod encoding;

@@ -39,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) gate: Semaphore,
     /// What goes with uploads.
     pub(crate) checksum: UploadChecksum,
+    /// Whether the tag of what is put is its MD5, as far as it was seen.
+    pub(crate) tags_are_md5: bool,
     /// Whether version ids are those of a bucket that keeps versions.
     pub(crate) versions: bool,
 }

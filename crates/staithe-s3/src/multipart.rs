@@ -11,11 +11,12 @@ use staithe_store::{
 use crate::answer::{etag, incomplete};
 use crate::classify::Condition;
 use crate::config::UploadChecksum;
+use crate::confirm::{Told, confirm, hides_md5, length, whole};
 use crate::encoding::copy_source;
 use crate::failure::Failure;
 use crate::link::{Call, Link};
 use crate::read::Pin;
-use crate::upload::{stream, sums};
+use crate::upload::{Sums, decode, stream, sums};
 use crate::write::headers;
 
 impl Link {
@@ -63,15 +64,19 @@ impl Link {
                     .part_number(i32::from(number.get()))
                     .body(stream(body))
                     .content_length(body.len() as i64)
-                    .set_checksum_crc64_nvme(sums.crc64.clone())
-                    .set_content_md5(sums.md5.clone())
+                    .set_checksum_crc64_nvme(sums.crc64_header())
+                    .set_content_md5(sums.md5_header())
                     .customize()
                     .disable_payload_signing()
                     .send()
             })
             .await?;
+        let is_hidden = hides_md5(answer.ssekms_key_id(), answer.sse_customer_algorithm());
+        let md5 = answer.e_tag().filter(|_| self.tags_are_md5 && !is_hidden);
+        let told = Told { crc64: answer.checksum_crc64_nvme(), tag: md5 };
+        let crc64 = confirm("upload_part", &upload.key, &sums, told)?;
         let tag = answer.e_tag().ok_or_else(|| incomplete("upload_part", &upload.key, "an entity tag"))?;
-        Ok(PartReceipt { number, etag: etag(tag) })
+        Ok(PartReceipt { number, etag: etag(tag), size: body.len(), crc64 })
     }
 
     pub(crate) async fn upload_part_copy(
@@ -98,9 +103,12 @@ impl Link {
                     .send()
             })
             .await?;
-        let tag = answer.copy_part_result().and_then(|result| result.e_tag());
+        let result = answer.copy_part_result();
+        let tag = result.and_then(|result| result.e_tag());
         let tag = tag.ok_or_else(|| incomplete("upload_part_copy", from, "an entity tag"))?;
-        Ok(PartReceipt { number, etag: etag(tag) })
+        // Nobody here has seen these bytes: the server's word is all there is, and it is held to it.
+        let crc64 = result.and_then(|result| result.checksum_crc64_nvme()).and_then(decode);
+        Ok(PartReceipt { number, etag: etag(tag), size: range.end - range.start, crc64 })
     }
 
     pub(crate) async fn complete_multipart(
@@ -112,6 +120,8 @@ impl Link {
         let key = &upload.key;
         let (if_none_match, if_match, meaning) = headers(condition);
         let manifest = manifest(parts);
+        let sums = Sums { crc64: whole(parts), ..Sums::default() };
+        let kind = sums.crc64.map(|_| ChecksumType::FullObject);
         // S3 asks for a new upload after a conflict: this one cannot be completed any more.
         let call = Call::new("complete_multipart", Some(key), self.patience.server_work)
             .on(meaning)
@@ -121,17 +131,23 @@ impl Link {
             complete
                 .upload_id(upload.id.as_str())
                 .multipart_upload(manifest.clone())
+                .mpu_object_size(length(parts) as i64)
+                .set_checksum_crc64_nvme(sums.crc64_header())
+                .set_checksum_type(kind.clone())
                 .set_if_none_match(if_none_match.clone())
                 .set_if_match(if_match.clone())
                 .send()
         });
-        let (tag, id) = match answer.await {
-            Ok(answer) => (answer.e_tag, answer.version_id),
+        let (tag, id, crc64) = match answer.await {
+            Ok(answer) => (answer.e_tag, answer.version_id, answer.checksum_crc64_nvme),
             Err(failure) => match &failure.unread {
-                Some(done) => (done.element("ETag"), done.version_id.clone()),
+                Some(done) => {
+                    (done.element("ETag"), done.version_id.clone(), done.element("ChecksumCRC64NVME"))
+                }
                 None => return Err(failure),
             },
         };
+        confirm("complete_multipart", key, &sums, Told { crc64: crc64.as_deref(), tag: None })?;
         let version = self.version("complete_multipart", key, tag.as_deref(), id.as_deref())?;
         Ok(Written { version })
     }

@@ -5,13 +5,14 @@ use std::ops::Range;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
 use staithe_store::{
-    ErrorKind, GetRequest, GetResponse, HeadRequest, Key, ObjectMeta, Result, StoreError, Version,
+    Crc64Nvme, ErrorKind, GetRequest, GetResponse, HeadRequest, Key, ObjectMeta, Result, StoreError, Version,
 };
 
 use crate::answer::{self, NULL_VERSION, incomplete};
 use crate::body::checked;
 use crate::classify::Condition;
 use crate::link::{Call, Link};
+use crate::upload::decode;
 
 /// How a version is named in a request: by its id, else by a condition on its tag. The id `null` can be taken
 /// over by a later write, so that one needs both.
@@ -52,6 +53,25 @@ impl Link {
             metadata: answer::metadata(answer.metadata.take()),
             content_type: answer.content_type.take(),
         })
+    }
+
+    /// The checksum that the server keeps of the whole object.
+    pub(crate) async fn checksum(&self, request: &HeadRequest) -> Result<Option<Crc64Nvme>> {
+        let (key, pin) = (&request.key, Pin::of(request.version.as_ref()));
+        let call = Call::new("checksum", Some(key), self.patience.first_byte).on(Condition::Matches);
+        let answer = self.call(call, || {
+            let head = self.client.head_object().bucket(&self.bucket).key(key.as_str());
+            let head = head.set_version_id(owned(pin.id)).set_if_match(owned(pin.if_match));
+            head.checksum_mode(ChecksumMode::Enabled).send()
+        });
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(failure) if failure.is_mute() => return Err(self.reason(failure, Some(key)).await),
+            Err(failure) => return Err(failure.error),
+        };
+        let version = self.version("checksum", key, answer.e_tag(), answer.version_id())?;
+        same_tag("checksum", key, request.version.as_ref(), &version)?;
+        Ok(answer.checksum_crc64_nvme().and_then(decode))
     }
 
     pub(crate) async fn get(&self, request: &GetRequest) -> Result<GetResponse> {

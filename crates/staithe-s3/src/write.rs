@@ -4,6 +4,7 @@ use aws_sdk_s3::types::MetadataDirective;
 use staithe_store::{CopyRequest, DeleteRequest, ErrorKind, Key, NewObject, Payload, PutCondition, Written};
 
 use crate::classify::Condition;
+use crate::confirm::{Told, confirm, hides_md5};
 use crate::encoding::copy_source;
 use crate::failure::Failure;
 use crate::link::{Call, Link};
@@ -35,8 +36,8 @@ impl Link {
                 let put = self.client.put_object().bucket(&self.bucket).key(key.as_str());
                 put.body(stream(body))
                     .content_length(body.len() as i64)
-                    .set_checksum_crc64_nvme(sums.crc64.clone())
-                    .set_content_md5(sums.md5.clone())
+                    .set_checksum_crc64_nvme(sums.crc64_header())
+                    .set_content_md5(sums.md5_header())
                     .set_metadata(Some(new.metadata.clone().into_iter().collect()))
                     .set_content_type(new.content_type.clone())
                     .set_if_none_match(if_none_match.clone())
@@ -46,6 +47,9 @@ impl Link {
                     .send()
             })
             .await?;
+        let is_hidden = hides_md5(answer.ssekms_key_id(), answer.sse_customer_algorithm());
+        let tag = answer.e_tag().filter(|_| self.tags_are_md5 && !is_hidden);
+        confirm("put", key, &sums, Told { crc64: answer.checksum_crc64_nvme(), tag })?;
         Ok(Written { version: self.version("put", key, answer.e_tag(), answer.version_id())? })
     }
 

@@ -46,8 +46,8 @@ pub use error::{ErrorKind, Result, StoreError};
 pub use key::{InvalidKey, Key};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use model::{
-    Body, Capabilities, ETag, Metadata, MultipartUpload, ObjectMeta, ObjectSummary, PageToken, PartNumber,
-    PartReceipt, Payload, UploadId, Version, VersionEntry, VersionId, VolumeInfo,
+    Body, Capabilities, Crc64Nvme, ETag, Metadata, MultipartUpload, ObjectMeta, ObjectSummary, PageToken,
+    PartNumber, PartReceipt, Payload, UploadId, Version, VersionEntry, VersionId, VolumeInfo,
 };
 pub use store::{
     CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, ListPage, ListRequest,

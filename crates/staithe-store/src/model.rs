@@ -137,6 +137,10 @@ impl PartNumber {
     }
 }
 
+/// CRC-64/NVME of some bytes: the checksum that S3 gives a whole object, however it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Crc64Nvme(pub u64);
+
 /// What the store gave for an uploaded part; all of them, in order, complete the upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartReceipt {
@@ -144,6 +148,11 @@ pub struct PartReceipt {
     pub number: PartNumber,
     /// Its entity tag.
     pub etag: ETag,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The checksum of its bytes, where the store has said it: a store that completes an upload of such parts alone
+    /// can be told what the whole must be.
+    pub crc64: Option<Crc64Nvme>,
 }
 
 /// A multipart upload in progress.

@@ -4,8 +4,9 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use crate::{
-    Body, Capabilities, ETag, Key, Metadata, MultipartUpload, ObjectMeta, ObjectSummary, PageToken,
-    PartNumber, PartReceipt, Payload, Result, StoreError, Version, VersionEntry, VersionId, VolumeInfo,
+    Body, Capabilities, Crc64Nvme, ETag, Key, Metadata, MultipartUpload, ObjectMeta, ObjectSummary,
+    PageToken, PartNumber, PartReceipt, Payload, Result, StoreError, Version, VersionEntry, VersionId,
+    VolumeInfo,
 };
 
 /// A HEAD: which object, and which version of it.
@@ -202,6 +203,15 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// `NotFound`; `VersionMismatch` if a version without id was named and another one is there.
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta>;
 
+    /// What the store says is the checksum of all bytes of an object; `None` where it says nothing. A question of its
+    /// own: some stores ask more of who asks it than of who asks for attributes.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
+        self.head(request).await.map(|_| None)
+    }
+
     /// A range of an object's bytes.
     ///
     /// # Errors
@@ -211,9 +221,10 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// One page of the keys.
     async fn list(&self, request: ListRequest) -> Result<ListPage>;
 
-    /// Stores a whole object atomically.
+    /// Stores a whole object atomically. What the store says of what it stored is compared with what was sent.
     ///
     /// # Errors
+    /// `Corrupt` where it says something else: what stands under the key is to be taken for wrong then.
     /// `AlreadyExists` or `VersionMismatch` when the condition does not hold (`IfMatch` of a missing object is
     /// `VersionMismatch`); `Unsupported` for a condition that this store does not honour.
     async fn put(&self, key: &Key, body: Payload, new: NewObject, condition: PutCondition)
@@ -225,7 +236,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// Uploads one part; a second upload of the same number replaces the first.
     ///
     /// # Errors
-    /// `NotFound` if the upload is no more.
+    /// `NotFound` if the upload is no more; `Corrupt` as of [`put`](Self::put).
     async fn upload_part(
         &self,
         upload: &MultipartUpload,

@@ -36,7 +36,7 @@ impl Exchanges {
         connection: u64,
         line: Arc<Line>,
     ) -> io::Result<Response<AnswerBody>> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let target = Target::of(&parts);
         let entry = self.requests.arrived(&target, &parts, connection);
         let plan = self.faults.meet(&target);
@@ -55,6 +55,7 @@ impl Exchanges {
             drain(body).await;
             refuse(refusal, &entry, is_head).map_err(io::Error::other)?
         } else {
+            parts.extensions.insert(plan.lie);
             let request = http::Request::from_parts(parts, s3s::Body::http_body(body));
             self.service.call(request).await.map_err(|e| io::Error::other(s3s::StdError::from(e)))?
         };

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::Hold;
 use crate::body::Cut;
+use crate::lie::Lie;
 use crate::matcher::{Matcher, When};
 use crate::operation::Target;
 
@@ -43,6 +44,21 @@ pub enum Fault {
     },
     /// Inverts the bits of one byte of the body of the answer.
     CorruptByte {
+        /// Its place in the body; beyond the end nothing changes.
+        at: u64,
+    },
+    /// A write has its effect, and its answer says the checksum of other bytes.
+    WrongChecksum,
+    /// A write has its effect, and its answer says the entity tag of other bytes.
+    WrongTag,
+    /// A write loses one byte of what came, once that was found to be what the request says; everything that the server
+    /// says afterwards is true of the rest.
+    LoseByte {
+        /// Its place in the body; beyond the end nothing is lost.
+        at: u64,
+    },
+    /// As [`LoseByte`](Self::LoseByte), but it inverts the bits of the byte.
+    SpoilByte {
         /// Its place in the body; beyond the end nothing changes.
         at: u64,
     },
@@ -200,6 +216,7 @@ pub(crate) struct Plan {
     pub(crate) black_hole: bool,
     pub(crate) cut: Cut,
     pub(crate) corrupt_at: Option<u64>,
+    pub(crate) lie: Lie,
 }
 
 impl Plan {
@@ -217,6 +234,10 @@ impl Plan {
             Fault::CutBody { after } => self.cut = Cut::closing(*after),
             Fault::StallBody { after } => self.cut = Cut::stalling(*after),
             Fault::CorruptByte { at } => self.corrupt_at = Some(*at),
+            Fault::WrongChecksum => self.lie.checksum = true,
+            Fault::WrongTag => self.lie.tag = true,
+            Fault::LoseByte { at } => self.lie.lost_byte = Some(*at),
+            Fault::SpoilByte { at } => self.lie.spoiled_byte = Some(*at),
         }
     }
 }

@@ -30,6 +30,7 @@ mod fault;
 mod guard;
 
 mod hold;
+mod lie;
 mod listener;
 mod matcher;
 mod modes;

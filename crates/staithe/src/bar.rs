@@ -22,6 +22,14 @@ impl Bar {
         Self(Some(bar))
     }
 
+    /// Writes lines where the bar is; it comes back below them.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        match &self.0 {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     pub(crate) fn show(&self, done: u64, total: u64, message: String) {
         let Some(bar) = &self.0 else { return };
         bar.set_message(message);

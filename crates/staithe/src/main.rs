@@ -3,7 +3,7 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `sync`, `jobs`, `warm`, `refresh`), `doctor` looks before anybody mounts.
+//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `verify`), `doctor` looks before anybody mounts.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -27,6 +27,7 @@ mod survey;
 mod sync;
 mod telemetry;
 mod umount;
+mod verify;
 mod warm;
 
 use std::process::ExitCode;
@@ -65,7 +66,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Status(options) => status::run(&options),
         Command::Sync(options) => sync::run(&options),
         Command::Jobs(options) => jobs::run(&options),
-        Command::Top(_) | Command::Reload(_) | Command::Verify(_) | Command::Snapshot(_) => {
+        Command::Verify(options) => verify::run(&options),
+        Command::Top(_) | Command::Reload(_) | Command::Snapshot(_) => {
             Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
         }
     }

@@ -41,8 +41,8 @@ pub(crate) enum Command {
     Refresh(RefreshOptions),
     #[command(hide = true)]
     Reload(Rest),
-    #[command(hide = true)]
-    Verify(Rest),
+    /// Compare what is here of a mount with what the store has, and mend what differs
+    Verify(VerifyOptions),
     #[command(hide = true)]
     Snapshot(Rest),
 }
@@ -280,6 +280,18 @@ pub(crate) struct RefreshOptions {
     /// Files, and directories with all that is below them, in any mounts; a mount point is the whole mount
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// Where it is mounted, or a path in it: what is there and below
+    pub(crate) path: PathBuf,
+    /// Mend what can be mended without losing a byte
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// One JSON object a difference, and one that sums them up
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -90,17 +90,17 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
         let said = bench.refused_option(&option);
         assert!(said.contains(option[0]) && said.contains("not available in this version"), "{said}");
     }
-    for command in ["top", "reload", "verify"] {
+    for command in ["top", "reload"] {
         let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
         assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
     }
     assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
-    for hidden in ["--metrics", "--detached", "  verify"] {
+    for hidden in ["--metrics", "--detached", "  reload"] {
         assert!(!help.contains(hidden), "{hidden}");
     }
-    for shown in ["  sync", "  jobs", "--staging-size", "- back:"] {
+    for shown in ["  sync", "  jobs", "  verify", "--staging-size", "- back:"] {
         assert!(help.contains(shown), "{shown}: {help}");
     }
 }

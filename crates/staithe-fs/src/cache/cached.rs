@@ -348,6 +348,24 @@ impl CachedFile {
         }
         moved
     }
+
+    /// Removes it, as what it holds is wrong. Who has it open goes on using what they have of it; for the cache it is gone.
+    ///
+    /// # Errors
+    /// The disk's; then it is gone all the same, and its files may be found by the next start.
+    pub(super) fn discard(&self) -> io::Result<()> {
+        let _writing = self.writing.lock();
+        self.inner.lock().is_gone = true;
+        let cache = self.cache.upgrade();
+        if let Some(cache) = &cache {
+            cache.index.lock().leave(self.name);
+        }
+        let removed = self.paths.remove();
+        if let Some(cache) = &cache {
+            cache.index.lock().left(self.name);
+        }
+        removed
+    }
 }
 
 impl Drop for CachedFile {

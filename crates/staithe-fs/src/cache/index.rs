@@ -93,6 +93,16 @@ impl Index {
         Some(file)
     }
 
+    /// Whether a file is open.
+    pub(super) fn is_open(&self, name: Name) -> bool {
+        self.slots.get(&name).is_some_and(|slot| slot.open.strong_count() > 0)
+    }
+
+    /// The file, if it is open; it counts as used as before.
+    pub(super) fn if_open(&self, name: Name) -> Option<Arc<CachedFile>> {
+        self.slots.get(&name)?.open.upgrade()
+    }
+
     /// Takes in what earlier processes left.
     pub(super) fn found(&mut self, Survey { files, directories }: Survey) {
         for (number, bytes) in directories {

@@ -8,8 +8,9 @@
 //! takes two of them.
 //!
 //! `identity` says whose bytes a file holds, `blocks` and `index` are the bookkeeping, `files` and `survey` the disk,
-//! `cached` one version, `filler` the way in, `untouched` the way out.
+//! `cached` one version, `filler` the way in, `untouched` the way out, `audit` a look from outside.
 
+mod audit;
 mod blocks;
 mod cached;
 mod files;
@@ -38,6 +39,7 @@ use crate::disk_file::Stamp;
 use crate::error::{FsError, Result};
 use crate::owned_dir::OwnedDir;
 
+pub(crate) use self::audit::{Entry, Look};
 pub(crate) use self::cached::{CachedFile, Whole};
 pub(crate) use self::identity::Identity;
 pub(crate) use self::untouched::{is_map, is_untouched, map_beside};

@@ -100,7 +100,7 @@ impl Filesystem {
         let version = match self.copy_object(&remote, &key, Some(&meta)).await {
             Ok(version) => version,
             // A copy may have another tag than its source, and then its own first try is in its way.
-            Err(error) => match self.was_ours(&key, &meta, kind_in_store(&error)).await? {
+            Err(error) => match self.was_ours(&key, &meta, remote.size, kind_in_store(&error)).await? {
                 Some(version) => version,
                 None if matches!(error.kind(), FsErrorKind::NotFound | FsErrorKind::Stale) => {
                     self.supersede(inode, &remote.version);

@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::{Mutex, RwLock};
-use staithe_store::Key;
+use staithe_store::{Key, ObjectSummary};
 use tokio::sync::oneshot;
 
 use super::record::Record;
@@ -175,6 +175,16 @@ impl Disk {
         let record = read(&old, key).filter(wanted)?;
         self.queue(Work::Renew(key.clone()));
         Some(record)
+    }
+
+    /// As [`recall`](Self::recall), of a listed object, and it does not count as used. Blocks on the local disk.
+    pub(super) fn look_at(&self, listed: &ObjectSummary) -> Option<Record> {
+        if self.shared.gone.lock().contains(&listed.key) {
+            return None;
+        }
+        let Generations { young, old, .. } = self.shared.generations.read().clone();
+        let record = read(&young, &listed.key).or_else(|| read(&old, &listed.key))?;
+        Some(record).filter(|record| record.is_of(&listed.etag, listed.size, listed.last_modified))
     }
 
     /// Waits until everything that was kept until now is on the disk.

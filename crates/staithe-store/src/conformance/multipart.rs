@@ -109,8 +109,8 @@ async fn bad_part_lists(cx: Context) -> Verdict {
     let upload = begin(&cx, "object").await?;
     let one = part(&cx, &upload, 1, part_body(&cx, 1)).await?;
     let two = part(&cx, &upload, 2, part_body(&cx, 2)).await?;
-    let missing = PartReceipt { number: number(3)?, etag: two.etag.clone() };
-    let wrong = PartReceipt { number: number(2)?, etag: ETag::new("\"0\"") };
+    let missing = PartReceipt { number: number(3)?, ..two.clone() };
+    let wrong = PartReceipt { number: number(2)?, etag: ETag::new("\"0\""), ..two.clone() };
     let lists = [
         ("no parts", vec![]),
         ("descending parts", vec![two.clone(), one.clone()]),

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 
 use super::Operation;
 use crate::{
-    Body, Capabilities, CopyRequest, DeleteFailure, DeleteRequest, GetRequest, GetResponse, HeadRequest, Key,
-    ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
-    PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
-    Written,
+    Body, Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, GetRequest, GetResponse,
+    HeadRequest, Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken,
+    PartNumber, PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage,
+    VolumeInfo, Written,
 };
 
 /// A request as the hooks of a [`Layer`] see it.
@@ -104,6 +104,11 @@ impl<L: Layer> ObjectStore for L {
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
         let key = request.key.clone();
         plain(self, Request::new(Operation::Head, key.as_str()), self.inner().head(request)).await
+    }
+
+    async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
+        let key = request.key.clone();
+        plain(self, Request::new(Operation::Head, key.as_str()), self.inner().checksum(request)).await
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest,
-    Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken, PartNumber,
-    PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
-    Written,
+    Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse,
+    HeadRequest, Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken,
+    PartNumber, PartReceipt, Payload, PutCondition, Result, StoreError, UploadPage, Version, VersionPage,
+    VolumeInfo, Written,
 };
 
 /// A view of the objects whose keys begin with a prefix, which neither requests nor answers name.
@@ -82,6 +82,12 @@ impl ObjectStore for Prefixed {
         let answer = self.inner.head(HeadRequest { key, ..request.clone() }).await;
         let meta = answer.map_err(|error| self.rename_error(error))?;
         Ok(ObjectMeta { key: request.key, ..meta })
+    }
+
+    async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
+        let key = self.full("checksum", &request.key)?;
+        let answer = self.inner.checksum(HeadRequest { key, ..request }).await;
+        answer.map_err(|error| self.rename_error(error))
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {

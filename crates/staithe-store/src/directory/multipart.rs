@@ -150,7 +150,11 @@ fn keep_part(
     temp.date()?;
     cancel.check(operation)?;
     match rustix::fs::renameat(&root.session.dir, &temp.name, &open.dir, part_name(number)) {
-        Ok(()) => Ok(PartReceipt { number, etag: file_tag(&temp.stat()?) }),
+        Ok(()) => {
+            let stat = temp.stat()?;
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            Ok(PartReceipt { number, etag: file_tag(&stat), size, crc64: None })
+        }
         Err(Errno::NOENT) => Err(no_upload(operation, upload)),
         Err(errno) => Err(errno::error(operation, Some(&upload.key), "keeping the part", errno)),
     }

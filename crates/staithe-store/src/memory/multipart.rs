@@ -72,9 +72,9 @@ impl Uploads {
         part: Part,
     ) -> Result<PartReceipt> {
         let found = self.0.get_mut(&id_of(upload)).ok_or_else(|| missing(operation, upload))?;
-        let etag = part.etag();
+        let (etag, size) = (part.etag(), part.payload.len());
         found.parts.insert(number, part);
-        Ok(PartReceipt { number, etag })
+        Ok(PartReceipt { number, etag, size, crc64: None })
     }
 
     /// The object that the parts make, tagged as S3 does: the MD5 of their MD5s, and how many they are.

@@ -11,6 +11,8 @@ use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType, StreamingBlob};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use staithe_store::Payload;
 
+use crate::lie::Lie;
+
 /// What a request says of its body.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -28,6 +30,17 @@ pub(super) struct Received {
     pub(super) payload: Payload,
     /// What was computed: at least every algorithm that was claimed.
     pub(super) checksum: Checksum,
+}
+
+impl Received {
+    /// What the server makes of it.
+    pub(super) fn stored(self, lie: Lie) -> Self {
+        if !lie.is_of_bytes() {
+            return self;
+        }
+        let payload = lie.stored(&self.payload);
+        Self { checksum: again(&self.checksum, &payload), payload }
+    }
 }
 
 /// The five fields of a checksum, with the names that S3 gives them.
@@ -76,6 +89,29 @@ fn enable(hasher: &mut ChecksumHasher, algorithm: &str) {
         ChecksumAlgorithm::SHA256 => hasher.sha256 = Some(Sha256::new()),
         _ => {}
     }
+}
+
+/// The same checksums of other bytes.
+pub(super) fn again(sum: &Checksum, payload: &Payload) -> Checksum {
+    let mut hasher = ChecksumHasher::default();
+    for (name, _) in fields(sum).into_iter().filter(|(_, value)| value.is_some()) {
+        enable(&mut hasher, name);
+    }
+    payload.chunks().iter().for_each(|chunk| hasher.update(chunk));
+    hasher.finalize()
+}
+
+/// The CRC64NVME of a whole whose parts have these lengths and checksums, if all of them have one.
+pub(super) fn joined<'c>(mut parts: impl Iterator<Item = (u64, &'c Checksum)>) -> Option<String> {
+    let read = |sum: &Checksum| {
+        let bytes = BASE64.decode(sum.checksum_crc64nvme.as_ref()?).ok()?;
+        Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    };
+    let (_, first) = parts.next()?;
+    let whole = parts.try_fold(read(first)?, |sum, (size, next)| {
+        Some(crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc64Nvme, sum, read(next)?, size))
+    })?;
+    Some(BASE64.encode(whole.to_be_bytes()))
 }
 
 /// The checksum of checksums that S3 gives an object made of parts: `<base64>-<parts>`.

@@ -142,7 +142,7 @@ impl S3 for Front {
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        multipart::complete(self, request.input).await.map(S3Response::new)
+        multipart::complete(self, request).await.map(S3Response::new)
     }
 
     async fn abort_multipart_upload(

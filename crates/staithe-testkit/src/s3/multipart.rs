@@ -12,8 +12,8 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use staithe_store::{
-    ErrorKind, GetRequest, Key, MultipartUpload, ObjectMeta, ObjectStore, PartNumber, PartReceipt, UploadId,
-    Version,
+    ErrorKind, GetRequest, Key, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PartNumber, PartReceipt,
+    Payload, PutCondition, UploadId, Version,
 };
 
 use super::Front;
@@ -25,6 +25,7 @@ use super::translate::{
     key as key_in, new_object, object_error, tag_in, tag_out, upload_error, version_out, whole_seconds,
 };
 use super::write::{announced_trailers, explain};
+use crate::lie::Lie;
 
 pub(super) fn handle(key: &str, id: &str) -> S3Result<MultipartUpload> {
     Ok(MultipartUpload { key: key_in(key)?, id: UploadId::new(id), initiated: None })
@@ -69,7 +70,7 @@ pub(super) async fn upload_part(
     front: &Front,
     request: S3Request<UploadPartInput>,
 ) -> S3Result<UploadPartOutput> {
-    let announced = announced_trailers(&request);
+    let (announced, lie) = (announced_trailers(&request), Lie::of(&request));
     let input = request.input;
     let bucket = front.buckets.get(&input.bucket)?;
     let upload = handle(&input.key, &input.upload_id)?;
@@ -89,18 +90,19 @@ pub(super) async fn upload_part(
         announced,
         length: input.content_length,
     };
-    let received = claims.receive(input.body).await?;
+    let received = claims.receive(input.body).await?.stored(lie);
     let size = received.payload.len();
     let receipt = bucket.store.upload_part(&upload, number, received.payload).await.map_err(upload_error)?;
     let sum = received.checksum;
     keep_part(&bucket, &input.upload_id, &receipt, size, sum.clone());
+    let sum = lie.told(sum);
     Ok(UploadPartOutput {
         checksum_crc32: sum.checksum_crc32,
         checksum_crc32c: sum.checksum_crc32c,
         checksum_crc64nvme: sum.checksum_crc64nvme,
         checksum_sha1: sum.checksum_sha1,
         checksum_sha256: sum.checksum_sha256,
-        e_tag: Some(tag_out(&receipt.etag)),
+        e_tag: Some(lie.told_tag(tag_out(&receipt.etag))),
         ..UploadPartOutput::default()
     })
 }
@@ -142,13 +144,17 @@ pub(super) async fn upload_part_copy(
         }
         None => Checksum::default(),
     };
-    keep_part(&bucket, &input.upload_id, &receipt, size, sum);
+    keep_part(&bucket, &input.upload_id, &receipt, size, sum.clone());
     Ok(UploadPartCopyOutput {
         copy_source_version_id: version_out(&meta.version),
         copy_part_result: Some(CopyPartResult {
             e_tag: Some(tag_out(&receipt.etag)),
             last_modified: Some(whole_seconds(SystemTime::now())),
-            ..CopyPartResult::default()
+            checksum_crc32: sum.checksum_crc32,
+            checksum_crc32c: sum.checksum_crc32c,
+            checksum_crc64nvme: sum.checksum_crc64nvme,
+            checksum_sha1: sum.checksum_sha1,
+            checksum_sha256: sum.checksum_sha256,
         }),
         ..UploadPartCopyOutput::default()
     })
@@ -197,8 +203,10 @@ fn copy_range(text: Option<&str>, meta: &ObjectMeta) -> S3Result<Range<u64>> {
 
 pub(super) async fn complete(
     front: &Front,
-    input: CompleteMultipartUploadInput,
+    request: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<CompleteMultipartUploadOutput> {
+    let lie = Lie::of(&request);
+    let input = request.input;
     let bucket = front.buckets.get(&input.bucket)?;
     let upload = handle(&input.key, &input.upload_id)?;
     let condition = front.write_condition(input.if_match.as_ref(), input.if_none_match.as_ref())?;
@@ -210,14 +218,17 @@ pub(super) async fn complete(
     })?;
     let parts = input.multipart_upload.and_then(|list| list.parts).unwrap_or_default();
     let receipts = check_parts(&known, &parts, bucket.store.capabilities().part_size_min)?;
+    check_whole(&known, &receipts, input.mpu_object_size, input.checksum_crc64nvme.as_deref())?;
     let written = match bucket.store.complete_multipart(&upload, &receipts, condition.clone()).await {
         Ok(written) => written,
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(upload_error(e)),
         Err(error) => return Err(explain(&bucket, &upload.key, &condition, error).await),
     };
     bucket.end_upload(&input.upload_id);
+    let written = if lie.is_of_bytes() { store_otherwise(&bucket, &upload.key, lie).await? } else { written };
     let sum = object_checksum(&bucket, &upload.key, &written.version, &known, &receipts).await?;
     bucket.remember(&upload.key, &written.version, sum.clone());
+    let sum = lie.told(sum);
     Ok(CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -228,7 +239,7 @@ pub(super) async fn complete(
         checksum_sha1: sum.checksum_sha1,
         checksum_sha256: sum.checksum_sha256,
         checksum_type: sum.checksum_type,
-        e_tag: Some(tag_out(&written.version.etag)),
+        e_tag: Some(lie.told_tag(tag_out(&written.version.etag))),
         version_id: version_out(&written.version),
         ..CompleteMultipartUploadOutput::default()
     })
@@ -256,9 +267,40 @@ fn check_parts(known: &Upload, parts: &[CompletedPart], size_min: u64) -> S3Resu
                 "Your proposed upload is smaller than the minimum allowed size"
             ));
         }
-        receipts.push(PartReceipt { number, etag });
+        receipts.push(PartReceipt { number, etag, size: stored.size, crc64: None });
     }
     Ok(receipts)
+}
+
+/// Refuses a whole that is not what the request says it is.
+fn check_whole(
+    known: &Upload,
+    receipts: &[PartReceipt],
+    size: Option<i64>,
+    checksum: Option<&str>,
+) -> S3Result<()> {
+    let parts = || receipts.iter().filter_map(|receipt| known.parts.get(&receipt.number.get()));
+    let actual: u64 = parts().map(|part| part.size).sum();
+    if size.is_some_and(|size| size as u64 != actual) {
+        return Err(s3_error!(InvalidRequest, "The object has {actual} bytes, not as many as were expected"));
+    }
+    let computed = checksum::joined(parts().map(|part| (part.size, &part.checksum)));
+    match (checksum, computed) {
+        (Some(claimed), Some(computed)) if claimed != computed => {
+            Err(s3_error!(BadDigest, "The CRC64NVME you specified did not match the calculated checksum."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts something else in the place of what was stored.
+async fn store_otherwise(bucket: &Bucket, key: &Key, lie: Lie) -> S3Result<staithe_store::Written> {
+    let request = GetRequest { key: key.clone(), range: None, version: None };
+    let found = bucket.store.get(request).await.map_err(object_error)?;
+    let chunks: Vec<_> = found.body.try_collect().await.map_err(object_error)?;
+    let new = NewObject { metadata: found.meta.metadata, content_type: found.meta.content_type };
+    let other = lie.stored(&Payload::new(chunks));
+    bucket.store.put(key, other, new, PutCondition::Always).await.map_err(object_error)
 }
 
 fn invalid_part() -> S3Error {

@@ -16,9 +16,10 @@ use super::conditions;
 use super::translate::{
     key as key_in, new_object, object_error, precondition_failed, tag_in, tag_out, version_out,
 };
+use crate::lie::Lie;
 
 pub(super) async fn put(front: &Front, request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
-    let announced = announced_trailers(&request);
+    let (announced, lie) = (announced_trailers(&request), Lie::of(&request));
     let input = request.input;
     let bucket = front.buckets.get(&input.bucket)?;
     let key = key_in(&input.key)?;
@@ -38,7 +39,7 @@ pub(super) async fn put(front: &Front, request: S3Request<PutObjectInput>) -> S3
         announced,
         length: input.content_length,
     };
-    let received = claims.receive(input.body).await?;
+    let received = claims.receive(input.body).await?.stored(lie);
     let new = new_object(input.metadata, input.content_type);
     let written = match bucket.store.put(&key, received.payload, new, condition.clone()).await {
         Ok(written) => written,
@@ -49,6 +50,7 @@ pub(super) async fn put(front: &Front, request: S3Request<PutObjectInput>) -> S3
         sum.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
     }
     bucket.remember(&key, &written.version, sum.clone());
+    let sum = lie.told(sum);
     Ok(PutObjectOutput {
         checksum_crc32: sum.checksum_crc32,
         checksum_crc32c: sum.checksum_crc32c,
@@ -56,7 +58,7 @@ pub(super) async fn put(front: &Front, request: S3Request<PutObjectInput>) -> S3
         checksum_sha1: sum.checksum_sha1,
         checksum_sha256: sum.checksum_sha256,
         checksum_type: sum.checksum_type,
-        e_tag: Some(tag_out(&written.version.etag)),
+        e_tag: Some(lie.told_tag(tag_out(&written.version.etag))),
         version_id: version_out(&written.version),
         ..PutObjectOutput::default()
     })

@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
-use staithe_fs::{Filesystem, FsStatus, SyncProgress, WarmReport, WarmRequest};
+use staithe_fs::{
+    Difference, Filesystem, FsStatus, SyncProgress, VerifyProgress, VerifyRequest, WarmReport, WarmRequest,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
 use super::protocol::{
     Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Synced, Syncing,
-    Warm, Warming,
+    Verify, VerifyNews, Verifying, Warm, Warming,
 };
 use crate::failure::chain;
 
+/// Differences on their way to a client.
+const DIFFERENCES_AHEAD: usize = 64;
 /// How often a client hears how far its request has come.
 const NEWS_EVERY: Duration = Duration::from_millis(200);
 
@@ -43,6 +47,15 @@ impl News {
             let _ = self.0.try_send(line);
         }
     }
+
+    /// Says what is not said again: waits until there is room for it.
+    async fn say(&self, news: &impl Serialize) {
+        let line = serde_json::to_value(news).and_then(|news| line_of(&Reply::News(news)));
+        if let Ok(line) = line {
+            // Nobody is there any more: then whoever waits here is about to be dropped.
+            let _ = self.0.send(line).await;
+        }
+    }
 }
 
 /// Answers a request. Dropped when the client is gone, wherever it waits: what must come to an end all the same
@@ -65,6 +78,7 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
             let cancelling = served.fs.cancel_jobs(&wanted.paths);
             json(&meanwhile(cancelling, || news.tell(&Value::Null)).await)
         }
+        Request::Verify(wanted) => json(&verify(served, wanted, &news).await?),
     }
 }
 
@@ -154,6 +168,23 @@ async fn sync(served: &Served, news: &News) -> Synced {
     let progress = watch::Sender::new(SyncProgress::default());
     let tell = || news.tell(&Syncing::from(*progress.borrow()));
     meanwhile(served.fs.sync(&progress), tell).await.into()
+}
+
+async fn verify(served: &Served, wanted: Verify, news: &News) -> Result<Verifying, String> {
+    let Verify { path, repair } = wanted;
+    let (request, progress) = (VerifyRequest { path, repair }, watch::Sender::new(VerifyProgress::default()));
+    let (tell, mut told) = mpsc::channel::<Difference>(DIFFERENCES_AHEAD);
+    let (request, progress) = (&request, &progress);
+    // It ends when the sender is dropped, with the work.
+    let comparing = async move { served.fs.verify(request, progress, &tell).await };
+    let passing_on = async {
+        while let Some(difference) = told.recv().await {
+            news.say(&VerifyNews::Difference(difference.into())).await;
+        }
+    };
+    let both = async { tokio::join!(comparing, passing_on).0 };
+    let tell = || news.tell(&VerifyNews::Progress(Verifying::from(*progress.borrow())));
+    meanwhile(both, tell).await.map(Verifying::from).map_err(|error| chain(&error))
 }
 
 async fn jobs(served: &Served, wanted: Paths, news: &News) -> Result<JobList, String> {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! client: {"v":1,"request":{"status":{}}}
-//! daemon: {"news":...}          none, one or many: progress; some are left out for a client that reads slowly
+//! daemon: {"news":...}          none, one or many; progress is left out for a client that reads slowly
 //! daemon: {"done":...}          the last one: the answer
 //!     or: {"error":"..."}       the last one: one sentence that says why there is no answer
 //! ```
@@ -29,7 +29,7 @@ mod server;
 pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
-    Counts, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Synced, Syncing,
-    Warm, Warming,
+    Counts, Differing, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Synced,
+    Syncing, Verify, VerifyNews, Verifying, Warm, Warming,
 };
 pub(crate) use server::Server;

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use staithe_fs::{Job, JobCounts, JobPhase, RefreshReport, SyncProgress, SyncReport, WarmReport};
+use staithe_fs::{
+    Difference, DifferenceKind, Job, JobCounts, JobPhase, RefreshReport, Repair, SyncProgress, SyncReport,
+    VerifyProgress, WarmReport,
+};
 
 /// The version of requests and replies.
 const VERSION: u32 = 1;
@@ -34,6 +37,8 @@ pub(crate) enum Request {
     RetryJobs(Paths),
     /// Stop storing. News: it is still at it. Done: how many there were.
     CancelJobs(Paths),
+    /// Compare what is here with the store. News: [`VerifyNews`]. Done: [`Verifying`].
+    Verify(Verify),
 }
 
 /// A reply; all but `News` are the last one.
@@ -220,6 +225,47 @@ pub(crate) struct JobLine {
     pub(crate) failure: Option<String>,
 }
 
+/// What to compare.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verify {
+    /// From the root of the mount, whose own path is empty.
+    pub(crate) path: String,
+    pub(crate) repair: bool,
+}
+
+/// News of a comparison.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VerifyNews {
+    /// How far it has come; told again and again.
+    Progress(Verifying),
+    /// Something differs; told once, and never left out.
+    Difference(Differing),
+}
+
+/// How far a comparison has come: a [`VerifyProgress`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verifying {
+    pub(crate) compared: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_most: u64,
+    pub(crate) differences: u64,
+    pub(crate) repaired: u64,
+}
+
+/// What differs: a [`Difference`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Differing {
+    pub(crate) path: String,
+    /// `cache`, `intent`, `upload`, `staged`, `unstored`, `attributes` or `unknown`.
+    pub(crate) kind: String,
+    pub(crate) detail: String,
+    /// What was done about it.
+    pub(crate) repaired: Option<String>,
+    /// Why nothing was, though it was asked for.
+    pub(crate) left: Option<String>,
+}
+
 /// What could not be warmed, refreshed or stored, and why.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failed {
@@ -263,6 +309,33 @@ impl From<SyncReport> for Synced {
         let first = report.failures.into_iter().take(FAILURES_MAX);
         let failures = first.map(|(path, reason)| Failed { path, reason }).collect();
         Self { stored: report.stored, failed, failures }
+    }
+}
+
+impl From<VerifyProgress> for Verifying {
+    fn from(progress: VerifyProgress) -> Self {
+        let VerifyProgress { compared, bytes, bytes_most, differences, repaired } = progress;
+        Self { compared, bytes, bytes_most, differences, repaired }
+    }
+}
+
+impl From<Difference> for Differing {
+    fn from(difference: Difference) -> Self {
+        let kind = match difference.kind {
+            DifferenceKind::Cache => "cache",
+            DifferenceKind::Intent => "intent",
+            DifferenceKind::Upload => "upload",
+            DifferenceKind::Staged => "staged",
+            DifferenceKind::Unstored => "unstored",
+            DifferenceKind::Attributes => "attributes",
+            _ => "unknown",
+        };
+        let (repaired, left) = match difference.outcome {
+            Repair::NotAsked => (None, None),
+            Repair::Done(what) => (Some(what.to_owned()), None),
+            Repair::Left(why) => (None, Some(why)),
+        };
+        Self { path: difference.path, kind: kind.to_owned(), detail: difference.detail, repaired, left }
     }
 }
 
@@ -352,7 +425,8 @@ mod tests {
         let refresh = Request::Refresh(Refresh { paths: vec!["d".to_owned()] });
         let paths = || Paths { paths: vec!["d".to_owned()] };
         let jobs = [Request::Jobs(paths()), Request::RetryJobs(paths()), Request::CancelJobs(paths())];
-        let others = [Request::Status {}, Request::Sync {}, warm, refresh];
+        let verify = Request::Verify(Verify { path: "d".to_owned(), repair: true });
+        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify];
         for request in others.into_iter().chain(jobs) {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));
