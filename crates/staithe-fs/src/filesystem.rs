@@ -40,6 +40,9 @@ use crate::upload::UPLOAD_PIECES;
 /// Share of the memory limit that small bodies fetched ahead of their open may hold.
 const SMALL_BODIES_SHARE: u64 = 16;
 
+/// Why no file is lent before anybody has said that they may be.
+const NOT_ASKED: &str = "nobody asked for them";
+
 /// A filesystem over an object store; every method may be called from any thread.
 ///
 /// Methods whose name begins with `try_` answer from memory or not at all; the others may wait for the store.
@@ -64,6 +67,9 @@ pub struct Filesystem {
     pub(crate) may_lend: AtomicBool,
     /// Why not.
     pub(crate) lends_not: Mutex<Option<String>>,
+    /// The same of new files, for writing.
+    pub(crate) may_lend_new: AtomicBool,
+    pub(crate) lends_no_new: Mutex<Option<String>>,
     /// The store's volume, by which the disk cache tells it from others.
     pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
@@ -160,7 +166,9 @@ impl Filesystem {
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
             cache: local.cache,
             may_lend: AtomicBool::new(false),
-            lends_not: Mutex::new(Some(String::from("nobody asked for them"))),
+            lends_not: Mutex::new(Some(String::from(NOT_ASKED))),
+            may_lend_new: AtomicBool::new(false),
+            lends_no_new: Mutex::new(Some(String::from(NOT_ASKED))),
             volume,
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
