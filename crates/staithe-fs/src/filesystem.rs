@@ -32,6 +32,7 @@ use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
+use crate::reserve::Reserve;
 use crate::room::Room;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
@@ -89,6 +90,7 @@ pub struct Filesystem {
 struct Local {
     state_dir: StateDir,
     journal: Journal,
+    reserve: Arc<Reserve>,
     cache: Option<Arc<DiskCache>>,
     recall: Recall,
 }
@@ -113,10 +115,11 @@ impl Filesystem {
         let state_dir = StateDir::open(&config.state_dir)?;
         store.probe().await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
-        let journal = open_journal(state_dir.journal()).await?;
+        let reserve = Reserve::new(state_dir.path());
+        let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
-        let local = Local { state_dir, journal, cache, recall };
+        let local = Local { state_dir, journal, reserve, cache, recall };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
@@ -143,7 +146,7 @@ impl Filesystem {
         let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
-        let room = Room::new(config.staging_size, &local.state_dir.staging());
+        let room = Room::new(config.staging_size, &local.state_dir.staging(), local.reserve);
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
@@ -380,8 +383,8 @@ impl Filesystem {
 }
 
 /// Opens the journal off the runtime's threads: it reads files.
-async fn open_journal(dir: std::path::PathBuf) -> Result<Journal> {
-    tokio::task::spawn_blocking(move || Journal::open(&dir))
+async fn open_journal(dir: std::path::PathBuf, reserve: Arc<Reserve>) -> Result<Journal> {
+    tokio::task::spawn_blocking(move || Journal::open(&dir, reserve))
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the journal failed", e))?
 }

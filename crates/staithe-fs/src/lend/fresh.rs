@@ -47,11 +47,16 @@ impl Filesystem {
 
     /// Why new files are not lent; `None` when they are.
     pub fn lends_no_new_because(&self) -> Option<String> {
-        self.lends_no_new.lock().clone()
+        let reason = self.lends_no_new.lock().clone();
+        let is_full = || !self.room.can_be_taken_untold();
+        reason.or_else(|| is_full().then(|| String::from("the disk of the state directory is nearly full")))
     }
 
     fn may_lend_new(&self, mode: OpenMode, permissions: u16) -> bool {
-        self.may_lend_new.load(Ordering::Acquire) && mode.by_calls() && permissions & SET_ID == 0
+        self.may_lend_new.load(Ordering::Acquire)
+            && mode.by_calls()
+            && permissions & SET_ID == 0
+            && self.room.can_be_taken_untold()
     }
 
     /// Lends a file that was just made, and that nobody knows of yet.
