@@ -78,7 +78,8 @@ impl Reserve {
             options.create(true).truncate(true).write(true).mode(0o600);
             *file = options.open(self.path()).ok();
         }
-        let done = file.as_ref().is_some_and(|file| fallocate(file, FallocateFlags::empty(), 0, size).is_ok());
+        let done =
+            file.as_ref().is_some_and(|file| fallocate(file, FallocateFlags::empty(), 0, size).is_ok());
         if done {
             self.held.store(size, Ordering::Release);
         }

@@ -136,7 +136,10 @@ mod tests {
         let (both, none) = (OpenMode { read: true, write: true, ..OpenMode::default() }, OpenMode::default());
         assert_eq!(mode, OpenMode { direct: true, append: true, ..both });
         for flag in [libc::O_SYNC, libc::O_DSYNC] {
-            assert_eq!(open_mode(OpenFlags(libc::O_WRONLY | flag)), OpenMode { write: true, sync: true, ..none });
+            assert_eq!(
+                open_mode(OpenFlags(libc::O_WRONLY | flag)),
+                OpenMode { write: true, sync: true, ..none }
+            );
         }
     }
 

@@ -427,7 +427,8 @@ fn set_id_bits_fall_when_it_is_written_to_by_another() {
     let inherited = file.try_clone().unwrap();
     let script = "import os; os.setuid(65534); os.write(1, b'nobody')";
     let mut python = std::process::Command::new("python3");
-    let output = real::run(python.args(["-c", script]).stdout(inherited).stderr(std::process::Stdio::inherit()));
+    let output =
+        real::run(python.args(["-c", script]).stdout(inherited).stderr(std::process::Stdio::inherit()));
     assert!(output.status.success());
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o777);
     drop(file);

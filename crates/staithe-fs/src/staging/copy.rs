@@ -32,9 +32,8 @@ pub(crate) fn copy_if_lent(dir: &Path, from: &str, to: &str, len: u64) -> Result
 }
 
 fn copy_data(from: &DiskFile, to: &DiskFile, len: u64) -> Result<()> {
-    let failed = |error: Errno| {
-        FsError::local(&format!("could not copy {from}: {error}"), io::Error::from(error))
-    };
+    let failed =
+        |error: Errno| FsError::local(&format!("could not copy {from}: {error}"), io::Error::from(error));
     to.set_len(len)?;
     let mut at = 0;
     while at < len {
