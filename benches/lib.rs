@@ -21,9 +21,10 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// The user of every bench.
 pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
 /// Open for reading.
-pub const READ: OpenMode = OpenMode { read: true, write: false, truncate: false, direct: false };
+pub const READ: OpenMode =
+    OpenMode { read: true, write: false, truncate: false, direct: false, append: false, sync: false };
 /// Open for reading and writing.
-pub const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false, direct: false };
+pub const WRITE: OpenMode = OpenMode { write: true, ..READ };
 
 /// How every suite measures: a few seconds a figure, so that all of them are run at once.
 pub fn criterion() -> Criterion {

@@ -133,6 +133,10 @@ pub struct OpenMode {
     pub truncate: bool,
     /// `O_DIRECT` was asked for.
     pub direct: bool,
+    /// Each write goes to the end (`O_APPEND`).
+    pub append: bool,
+    /// Each write is followed by an fsync(2) (`O_SYNC`, `O_DSYNC`).
+    pub sync: bool,
 }
 
 /// An opened file.
@@ -144,7 +148,7 @@ pub struct Opened {
     pub keep_cache: bool,
     /// This handle neither made nor cut the file, nor can it write to it, so close need not flush.
     pub no_flush: bool,
-    /// A local file that holds all of its bytes: read that in place of this handle, or say
+    /// A local file that holds all of its bytes: read, or write to, that in place of this handle, or say
     /// [`Filesystem::serve`](crate::Filesystem::serve). Every open handle of an inode has the same one, or none.
     pub local: Option<LocalFile>,
     /// With `local`: the writes of this handle must come here all the same. It cannot read.

@@ -121,6 +121,7 @@ impl Filesystem {
     pub(crate) async fn try_commit(&self, inode: &Arc<Inode>, door: &Door<'_>) -> Result<()> {
         let _serial = inode.commit.lock().await;
         inode.take_in_untold_writes().await;
+        inode.mark_untold_writes().await;
         let (is_dirty, has_bytes) = {
             let state = inode.state();
             state.refuse_lost()?;
@@ -239,6 +240,11 @@ impl Filesystem {
         let mut meta = state.meta.clone();
         meta.write_id = Some(state.tries.id(state.changes));
         let (changes, begun) = (state.changes, self.refreshes.moment());
+        if let Some(staged) = state.staged.as_mut().filter(|staged| !staged.shows_writes()) {
+            // Nothing would tell of a write between this and the moment at which its bytes are read.
+            staged.believe_changed();
+            state.outdate_store();
+        }
         Ok(Job { meta, base: state.remote.clone(), generation, changes, size, begun })
     }
 

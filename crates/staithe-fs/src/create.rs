@@ -152,11 +152,13 @@ impl Filesystem {
         }
         let (mode, gid) = inherit(&directory, mode, caller.gid, false);
         let meta = FileMeta::new(Kind::File, mode, caller.uid, gid, SystemTime::now());
-        let inode = self.inodes.insert(self.staged_state(parent, name, meta)?);
+        let mut state = self.staged_state(parent, name, meta)?;
+        let loan = self.lend_new(&mut state, open)?;
+        let inode = self.inodes.insert(state);
         // Outdates the answers under way; the name itself is ours until it is stored.
         self.remember(parent, name, None);
         directory.touch(SystemTime::now());
-        let opened = self.open_handle(&inode, open, true, None);
+        let opened = self.open_handle(&inode, open, true, loan);
         Ok((self.entry(&inode, self.ttl()), opened))
     }
 

@@ -1,10 +1,10 @@
 //! A file in the staging directory, as bytes on a local disk: positions, holes, durability; nothing of what it means.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +12,17 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, Timespec, Timestamps, UTIME_OMIT, fallocate, futimens};
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use crate::failpoint::{Step, reach};
 use crate::{FsError, Result};
+
+/// Read and written by its owner only.
+const MODE: u32 = 0o600;
+
+/// Beside that, and of no meaning on a file: a kernel may write to it.
+const LENT: u32 = 0o1000;
 
 /// An open file on a local disk; cheap to clone, all clones are the same file. [`Display`](fmt::Display) names it.
 #[derive(Debug, Clone)]
@@ -28,6 +34,10 @@ pub(crate) struct Stamp {
     mtime: (i64, i64),
     len: u64,
 }
+
+/// A time of modification that was set by us, in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark(i64, i64);
 
 impl Stamp {
     /// The look of an open file.
@@ -42,6 +52,19 @@ impl Stamp {
     /// Length in bytes.
     pub(crate) fn len(self) -> u64 {
         self.len
+    }
+
+    /// A time that no write leaves: just before the last one.
+    pub(crate) fn mark(self) -> Mark {
+        match self.mtime {
+            (seconds, 0) => Mark(seconds - 1, 999_999_999),
+            (seconds, nanos) => Mark(seconds, nanos - 1),
+        }
+    }
+
+    /// Whether nothing was written since the file was given that time.
+    pub(crate) fn is_marked(self, mark: Mark) -> bool {
+        self.mtime == (mark.0, mark.1)
     }
 
     /// When it was last modified, by the clock of its disk; the epoch for what is before that.
@@ -80,7 +103,7 @@ impl DiskFile {
     }
 
     fn open_with(path: PathBuf, what: &str, options: &mut OpenOptions) -> Result<Self> {
-        match options.read(true).write(true).mode(0o600).open(&path) {
+        match options.read(true).write(true).mode(MODE).open(&path) {
             Ok(file) => Ok(Self(Arc::new(Disk { file, path, name_is_durable: AtomicBool::new(false) }))),
             Err(error) => Err(failed(what, &path, error)),
         }
@@ -115,6 +138,37 @@ impl DiskFile {
     /// The disk's.
     pub(crate) fn stamp(&self) -> Result<Stamp> {
         Stamp::of(&self.0.file).map_err(|e| self.failed("examine", e))
+    }
+
+    /// Gives it the time of a mark. Waits for the writes that are under way, which hold the lock that this takes: those
+    /// that begin later leave another time, however coarse the disk's clock is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn set_mark(&self, mark: Mark) -> Result<()> {
+        let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let last_modification = Timespec { tv_sec: mark.0, tv_nsec: mark.1 };
+        let times = Timestamps { last_access, last_modification };
+        futimens(&self.0.file, &times).map_err(|e| self.failed("mark", e.into()))
+    }
+
+    /// Notes on the file itself whether a kernel may write to it: one does so even if this process is gone.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn set_lent(&self, is_lent: bool) -> Result<()> {
+        let mode = if is_lent { MODE | LENT } else { MODE };
+        let set = self.0.file.set_permissions(Permissions::from_mode(mode));
+        set.map_err(|e| self.failed("change the mode of", e))
+    }
+
+    /// Whether it says that a kernel may write to it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn is_lent(&self) -> Result<bool> {
+        let meta = self.0.file.metadata().map_err(|e| self.failed("examine", e))?;
+        Ok(meta.mode() & LENT != 0)
     }
 
     /// Cuts or extends with zeros.

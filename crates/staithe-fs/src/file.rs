@@ -13,7 +13,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
-use crate::lend::{LocalFile, wait_for_return};
+use crate::lend::{Loan, wait_for_return};
 use crate::staging::Staged;
 use crate::upload::blocking;
 
@@ -80,19 +80,22 @@ impl Filesystem {
         inode: &Arc<Inode>,
         mode: OpenMode,
         changes: bool,
-        local: Option<LocalFile>,
+        loan: Option<Loan>,
     ) -> Opened {
         inode.opens.fetch_add(1, Ordering::AcqRel);
         if mode.write {
             inode.writers.fetch_add(1, Ordering::AcqRel);
         }
         let flushes = mode.write || changes;
+        let is_untold = loan.as_ref().is_some_and(|loan| loan.is_untold);
+        let local = loan.map(|loan| loan.file);
         let handle = FileHandle {
             inode: inode.clone(),
             read: mode.read || !mode.write,
             write: mode.write,
             flushes,
             lent: AtomicBool::new(local.is_some()),
+            is_untold,
             queue: Mutex::new(None),
         };
         // Pages never outlive their version: another version is another inode.
@@ -100,7 +103,7 @@ impl Filesystem {
             handle: self.files.insert(handle),
             keep_cache: local.is_none(),
             no_flush: !flushes,
-            direct: local.is_some() && mode.write && !mode.read,
+            direct: local.is_some() && mode.write && !mode.read && !is_untold,
             local,
         }
     }
@@ -165,7 +168,7 @@ impl Filesystem {
         if !self.writes_back() {
             return self.commit_to_its_end(&handle.inode).await;
         }
-        handle.inode.state().refuse_lost()?;
+        handle.inode.state().refuse_unstorable()?;
         if self.keep(&handle.inode).await?.is_some() {
             self.persist_later(&handle.inode);
         }
@@ -193,12 +196,13 @@ impl Filesystem {
         if !self.writes_back() {
             return self.commit_to_its_end(inode).await;
         }
-        let (is_dirty, is_said) = {
+        let (is_dirty, is_said, is_being_written) = {
             let state = inode.state();
-            state.refuse_lost()?;
-            (state.is_dirty(), state.is_said())
+            state.refuse_unstorable()?;
+            (state.is_dirty(), state.is_said(), state.is_written_untold())
         };
-        if is_dirty && (is_said || self.say(inode)?.is_some()) {
+        // What a kernel is still writing to is stored when it is closed.
+        if is_dirty && (is_said || self.say(inode)?.is_some()) && !is_being_written {
             self.persist_later(inode);
         }
         Ok(())
@@ -248,7 +252,7 @@ impl Filesystem {
         }
         let mut state = inode.state();
         if handle.lent.load(Ordering::Acquire) {
-            state.return_lent();
+            state.return_lent(handle.is_untold);
         }
         // While the state is locked: an open in between would lose what it has just been given.
         if inode.opens.fetch_sub(1, Ordering::AcqRel) == 1 && inode.kind == Kind::File {

@@ -32,6 +32,7 @@ use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
 use crate::remote::kernel_ttl;
+use crate::reserve::Reserve;
 use crate::room::Room;
 use crate::state_dir::StateDir;
 use crate::table::InodeTable;
@@ -39,6 +40,9 @@ use crate::upload::{UPLOAD_PIECES, Uploads};
 
 /// Share of the memory limit that small bodies fetched ahead of their open may hold.
 const SMALL_BODIES_SHARE: u64 = 16;
+
+/// Why no file is lent before anybody has said that they may be.
+const NOT_ASKED: &str = "nobody asked for them";
 
 /// A filesystem over an object store; every method may be called from any thread.
 ///
@@ -64,6 +68,9 @@ pub struct Filesystem {
     pub(crate) may_lend: AtomicBool,
     /// Why not.
     pub(crate) lends_not: Mutex<Option<String>>,
+    /// The same of new files, for writing.
+    pub(crate) may_lend_new: AtomicBool,
+    pub(crate) lends_no_new: Mutex<Option<String>>,
     /// The store's volume, by which the disk cache tells it from others.
     pub(crate) volume: Arc<str>,
     pub(crate) state_dir: StateDir,
@@ -84,6 +91,7 @@ pub struct Filesystem {
 struct Local {
     state_dir: StateDir,
     journal: Journal,
+    reserve: Arc<Reserve>,
     cache: Option<Arc<DiskCache>>,
     recall: Recall,
 }
@@ -108,10 +116,11 @@ impl Filesystem {
         let state_dir = StateDir::open(&config.state_dir)?;
         store.probe().await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
-        let journal = open_journal(state_dir.journal()).await?;
+        let reserve = Reserve::new(state_dir.path());
+        let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
-        let local = Local { state_dir, journal, cache, recall };
+        let local = Local { state_dir, journal, reserve, cache, recall };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
@@ -138,7 +147,7 @@ impl Filesystem {
         let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
-        let room = Room::new(config.staging_size, &local.state_dir.staging());
+        let room = Room::new(config.staging_size, &local.state_dir.staging(), local.reserve);
         let now = SystemTime::now();
         let mut root =
             State::new(None, FileMeta::new(Kind::Directory, config.dir_mode, config.uid, config.gid, now));
@@ -161,7 +170,9 @@ impl Filesystem {
             bodies: SmallBodies::new(config.memory_limit / SMALL_BODIES_SHARE),
             cache: local.cache,
             may_lend: AtomicBool::new(false),
-            lends_not: Mutex::new(Some(String::from("nobody asked for them"))),
+            lends_not: Mutex::new(Some(String::from(NOT_ASKED))),
+            may_lend_new: AtomicBool::new(false),
+            lends_no_new: Mutex::new(Some(String::from(NOT_ASKED))),
             volume,
             state_dir: local.state_dir,
             journal: Arc::new(local.journal),
@@ -376,8 +387,8 @@ impl Filesystem {
 }
 
 /// Opens the journal off the runtime's threads: it reads files.
-async fn open_journal(dir: std::path::PathBuf) -> Result<Journal> {
-    tokio::task::spawn_blocking(move || Journal::open(&dir))
+async fn open_journal(dir: std::path::PathBuf, reserve: Arc<Reserve>) -> Result<Journal> {
+    tokio::task::spawn_blocking(move || Journal::open(&dir, reserve))
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the journal failed", e))?
 }

@@ -22,6 +22,8 @@ pub(crate) struct FileHandle {
     pub(crate) flushes: bool,
     /// A local file is read in our place: see [`lend`](crate::lend).
     pub(crate) lent: AtomicBool,
+    /// A kernel writes through it in our place, to a file that is watched for that.
+    pub(crate) is_untold: bool,
     /// What is on its way for this reader; made at the first read that needs it.
     pub(crate) queue: Mutex<Option<Arc<Queue>>>,
 }

@@ -19,6 +19,7 @@ use crate::journal::IntentId;
 use crate::lend::Lent;
 use crate::lookup::Misses;
 use crate::metadata::FileMeta;
+use crate::revalidate::replaced;
 use crate::staging::Staged;
 use crate::streaming::Streaming;
 use crate::tries::Tries;
@@ -233,6 +234,16 @@ impl State {
             return Err(FsError::new(FsErrorKind::Stale, text));
         }
         Ok(())
+    }
+
+    /// As [`refuse_lost`](Self::refuse_lost), and tells those whose kernel could not be refused a write to what another
+    /// client has replaced.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub(crate) fn refuse_unstorable(&self) -> Result<()> {
+        self.refuse_lost()?;
+        if self.replaced && self.bytes_dirty && self.link.is_none() { Err(replaced()) } else { Ok(()) }
     }
 
     /// Notes a change of attributes at `now`.

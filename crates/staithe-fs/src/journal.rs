@@ -8,6 +8,7 @@
 //! power failure may take the end: whoever reads the pending intents keeps staging files that no intent names.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use staithe_persist::{DiskJournal, Durability, Entry, Journal as _, JournalError, JournalErrorKind};
@@ -16,6 +17,7 @@ pub(crate) use staithe_persist::IntentId;
 
 use crate::failpoint::{Step, reach};
 use crate::intent::Intent;
+use crate::reserve::Reserve;
 use crate::{FsError, FsErrorKind, Result};
 
 /// What an intent is from now on; `None`: carried out.
@@ -23,25 +25,29 @@ pub(crate) type Word = (IntentId, Option<Intent>);
 
 /// The open journal. Dropping it syncs and closes it.
 #[derive(Debug)]
-pub(crate) struct Journal(DiskJournal);
+pub(crate) struct Journal {
+    disk: DiskJournal,
+    reserve: Arc<Reserve>,
+}
 
 impl Journal {
-    /// Opens the journal in `dir`, which one process at a time may do; an empty directory becomes a new one.
+    /// Opens the journal in `dir`, which one process at a time may do; an empty directory becomes a new one. It may take
+    /// of `reserve` when nothing else of the disk is left.
     ///
     /// # Errors
     /// `NoSpace`, `Io`; `Invalid` for one of a newer version, or one in use. Nothing is changed then.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let journal = DiskJournal::open(dir).map_err(failed)?;
-        let torn = journal.torn_bytes();
+    pub(crate) fn open(dir: &Path, reserve: Arc<Reserve>) -> Result<Self> {
+        let disk = DiskJournal::open(dir).map_err(failed)?;
+        let torn = disk.torn_bytes();
         if torn > 0 {
             tracing::warn!(bytes = torn, "the end of the journal was not written whole, and is not read");
         }
-        Ok(Self(journal))
+        Ok(Self { disk, reserve })
     }
 
     /// A name for an intent that [`update`](Self::update) or [`write`](Self::write) will record, or nobody.
     pub(crate) fn reserve(&self) -> IntentId {
-        self.0.reserve()
+        self.disk.reserve()
     }
 
     /// Records intents, and forgets those without one, which were carried out: after a crash all of it holds, or nothing.
@@ -62,8 +68,9 @@ impl Journal {
             })
         };
         let entries: Vec<Entry> = words.iter().map(entry).collect::<Result<_>>()?;
+        self.reserve.ease();
         reach(Step::BeforeJournalWrite);
-        self.0.write(&entries, durability).map_err(failed)?;
+        self.disk.write(&entries, durability).map_err(failed)?;
         reach(Step::AfterJournalWrite);
         Ok(())
     }
@@ -74,7 +81,7 @@ impl Journal {
     /// As [`write`](Self::write).
     pub(crate) fn sync(&self) -> Result<()> {
         reach(Step::BeforeJournalSync);
-        self.0.sync().map_err(failed)?;
+        self.disk.sync().map_err(failed)?;
         reach(Step::AfterJournalSync);
         Ok(())
     }
@@ -111,7 +118,7 @@ impl Journal {
     /// # Errors
     /// `Io`; `Invalid` if a newer version wrote one of them. All of them stay recorded.
     pub(crate) fn pending(&self) -> Result<Vec<(IntentId, Intent)>> {
-        let pending = self.0.pending().map_err(failed)?;
+        let pending = self.disk.pending().map_err(failed)?;
         pending.into_iter().map(|(id, record)| Ok((id, Intent::decode(&record)?))).collect()
     }
 }
@@ -131,6 +138,10 @@ mod tests {
 
     use super::*;
 
+    fn open(dir: &Path) -> Result<Journal> {
+        Journal::open(dir, Reserve::new(dir))
+    }
+
     fn upload(n: u32) -> Intent {
         Intent::Upload { key: Key::new(format!("k{n}")).unwrap(), upload_id: UploadId::new("u") }
     }
@@ -138,7 +149,7 @@ mod tests {
     #[test]
     fn what_was_recorded_and_not_completed_is_pending() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
+        let journal = open(dir.path()).unwrap();
         let ids: Vec<IntentId> = (0..300).map(|n| journal.record(upload(n)).unwrap()).collect();
         for id in &ids[2..] {
             journal.complete(*id).unwrap();
@@ -148,7 +159,7 @@ mod tests {
         assert_eq!(journal.pending().unwrap(), expected);
         drop(journal);
 
-        let again = Journal::open(dir.path()).unwrap();
+        let again = open(dir.path()).unwrap();
         assert_eq!(again.pending().unwrap(), expected);
         assert!(again.record(upload(7)).unwrap() > ids[1]);
         again.write(&[(ids[0], None), (ids[1], Some(upload(1)))]).unwrap();
@@ -158,12 +169,12 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_an_error_and_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
+        let journal = open(dir.path()).unwrap();
         let good = journal.record(upload(1)).unwrap();
         for (record, kind) in [(&b"\x01{"[..], FsErrorKind::Io), (b"\x02{}", FsErrorKind::Invalid)] {
             let id = journal.reserve();
             let entry = Entry::Record(id, Bytes::from_static(record));
-            journal.0.write(&[entry], Durability::Buffered).unwrap();
+            journal.disk.write(&[entry], Durability::Buffered).unwrap();
             assert_eq!(journal.pending().unwrap_err().kind(), kind);
             assert_eq!(journal.pending().unwrap_err().kind(), kind, "it is still there");
             journal.complete(id).unwrap();
@@ -174,8 +185,8 @@ mod tests {
     #[test]
     fn errors_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let _first = Journal::open(dir.path()).unwrap();
-        assert_eq!(Journal::open(dir.path()).unwrap_err().kind(), FsErrorKind::Invalid);
+        let _first = open(dir.path()).unwrap();
+        assert_eq!(open(dir.path()).unwrap_err().kind(), FsErrorKind::Invalid);
         let kind = |kind| failed(JournalError::new(kind, "x")).kind();
         assert_eq!(kind(JournalErrorKind::NoSpace), FsErrorKind::NoSpace);
         assert_eq!(kind(JournalErrorKind::NewerVersion), FsErrorKind::Invalid);

@@ -1,9 +1,9 @@
 //! Bytes on the local disk, lent: while a version is wholly in the disk cache, and nobody writes to the file, a kernel
-//! may read the cached file in our place (FUSE: passthrough).
+//! may read the cached file in our place (FUSE: passthrough). New files are lent to their writers: see [`fresh`].
 //!
 //! Invariants:
 //! 1. A file is lent to all of its handles or to none: a kernel does not mix the two.
-//! 2. It is lent first to a handle that only reads. One that writes, while it is lent, is lent it too. The writes of
+//! 2. A cached file is lent first to a handle that only reads. One that writes, while it is lent, is lent it too. The writes of
 //!    one that cannot read come to us all the same ([`Opened::direct`]). One that can read must read as the others do,
 //!    in every way there is: a kernel that reads it through us keeps pages for sendfile(2) and splice(2), in which it
 //!    does not show what a memory map stores. So its writes are the kernel's own, too.
@@ -12,8 +12,10 @@
 //!    anything was written.
 //! 4. What a kernel writes by itself is not told to us, and a memory map outlives every descriptor. So, once there may
 //!    have been one, the staging file stays until the end of the mount. It is shared: whoever looks at the inode looks
-//!    at the file's length and time, whatever asks for what is not stored looks at all of it, and while the kernel may
-//!    write to it no intent of the journal speaks of it.
+//!    at the file's length and time, whatever asks for what is not stored looks at all of it, and in write-through no
+//!    intent of the journal speaks of it while the kernel may write to it.
+
+mod fresh;
 
 use std::fs::File;
 use std::ops::Range;
@@ -35,16 +37,33 @@ use crate::lookup::Dent;
 use crate::staging::{Staged, TakenIn};
 use crate::sums::Sums;
 
+pub(crate) use fresh::Loan;
+
 /// What an open waits for to be checked, in bytes; more is checked in the background, for the next open.
 const CHECKED_BY_OPEN: u64 = 256 << 20;
 
 /// A file on the local disk that holds all bytes of an open file, in their places.
 #[derive(Debug, Clone)]
-pub struct LocalFile(Arc<File>);
+pub struct LocalFile(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    Cache(Arc<File>),
+    Staging(DiskFile),
+}
+
+impl LocalFile {
+    fn of_staging(file: &DiskFile) -> Self {
+        Self(Place::Staging(file.clone()))
+    }
+}
 
 impl AsFd for LocalFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.0 {
+            Place::Cache(file) => file.as_fd(),
+            Place::Staging(file) => file.as_fd(),
+        }
     }
 }
 
@@ -52,17 +71,27 @@ impl AsFd for LocalFile {
 #[derive(Debug)]
 pub(crate) struct Lent {
     pub(crate) file: LocalFile,
-    pub(crate) cached: Arc<CachedFile>,
+    /// What it is in the disk cache, or was; `None`: it was a staging file from the beginning.
+    pub(crate) cached: Option<Arc<CachedFile>>,
     pub(crate) handles: u32,
+    /// Of these, how many a kernel writes through to a watched file.
+    pub(crate) untold: u32,
 }
 
 impl Filesystem {
-    /// Whether files that are wholly in the disk cache may be lent, or why not: whoever opens them is then given them
-    /// in [`Opened::local`]. Off until this says otherwise.
+    /// Whether files that are wholly in the disk cache, and new files, may be lent, or why not: whoever opens them is
+    /// then given them in [`Opened::local`]. Off until this says otherwise.
     pub fn lend_local_files(&self, may: Result<(), String>) {
-        let may = may.and_then(|()| self.can_lend().map_err(str::to_owned));
-        self.may_lend.store(may.is_ok(), Ordering::Release);
-        *self.lends_not.lock() = may.err();
+        let may_if = |can: Result<(), &str>| can.map_err(str::to_owned).and_then(|()| may.clone());
+        let (cached, new) = (may_if(self.can_lend_cached()), may_if(self.can_lend_new()));
+        self.may_lend.store(cached.is_ok(), Ordering::Release);
+        self.may_lend_new.store(new.is_ok(), Ordering::Release);
+        (*self.lends_not.lock(), *self.lends_no_new.lock()) = (cached.err(), new.err());
+    }
+
+    /// Whether there can be files to lend.
+    pub fn can_lend(&self) -> bool {
+        self.can_lend_cached().is_ok() || self.can_lend_new().is_ok()
     }
 
     /// Whether there is a disk cache whose files could be lent, or why not. A file that is written to while it is lent
@@ -70,7 +99,7 @@ impl Filesystem {
     ///
     /// # Errors
     /// The reason, in a few words.
-    pub fn can_lend(&self) -> Result<(), &'static str> {
+    fn can_lend_cached(&self) -> Result<(), &'static str> {
         let cache = self.cache.as_ref().ok_or("there is no cache directory")?;
         if self.config.read_only || self.state_dir.takes_files_from(cache.objects()) {
             return Ok(());
@@ -158,7 +187,7 @@ impl Filesystem {
             whole = checked.await.unwrap_or(Whole::No);
         }
         match whole {
-            Whole::Yes(file) => Some((LocalFile(file), cached.clone())),
+            Whole::Yes(file) => Some((LocalFile(Place::Cache(file)), cached.clone())),
             Whole::No => None,
             Whole::Unchecked => {
                 let checking = cached.clone();
@@ -188,17 +217,15 @@ impl Filesystem {
         if let (true, None, Some((file, cached))) = (is_free, &state.lent, lendable)
             && state.cached_now().is_some_and(|now| Arc::ptr_eq(&now, &cached))
         {
-            state.lent = Some(Lent { file, cached, handles: 0 });
+            state.lent = Some(Lent { file, cached: Some(cached), handles: 0, untold: 0 });
         }
+        self.lend_cut(inode, &mut state, mode)?;
         if state.lent.is_some() && writes {
             self.stage(inode, &mut state)?;
         }
-        let local = state.lent.as_mut().map(|lent| {
-            lent.handles += 1;
-            lent.file.clone()
-        });
+        let loan = state.loan(mode)?;
         // Counted while the state is locked: who comes next sees what this handle is.
-        Ok(self.open_handle(inode, mode, mode.truncate, local))
+        Ok(self.open_handle(inode, mode, mode.truncate, loan))
     }
 
     /// Before a kernel is told of an open handle that it writes through by itself, or maps for writing: see
@@ -212,7 +239,7 @@ impl Filesystem {
         mode: OpenMode,
         opened: &Opened,
     ) -> FsResult<()> {
-        if opened.local.is_none() || !mode.write || opened.direct {
+        if opened.local.is_none() || !(mode.read && mode.write) {
             return Ok(());
         }
         self.unkeep(&mut inode.state());
@@ -224,7 +251,7 @@ impl Filesystem {
     pub fn serve(&self, handle: HandleId) {
         let Ok(handle) = self.files.get(handle) else { return };
         if handle.lent.swap(false, Ordering::AcqRel) {
-            handle.inode.state().return_lent();
+            handle.inode.state().return_lent(handle.is_untold);
         }
     }
 }
@@ -305,10 +332,16 @@ impl State {
         cached.map(|(_, file)| file.clone())
     }
 
-    /// One handle less holds the lent file.
-    pub(crate) fn return_lent(&mut self) {
+    /// One handle less holds the lent file; `was_untold`: a kernel wrote through it.
+    pub(crate) fn return_lent(&mut self, was_untold: bool) {
         let Some(lent) = self.lent.as_mut() else { return };
         lent.handles = lent.handles.saturating_sub(1);
+        lent.untold = lent.untold.saturating_sub(u32::from(was_untold));
+        if lent.untold == 0
+            && let Some(staged) = self.staged.as_mut()
+        {
+            staged.end_watch();
+        }
         if lent.handles == 0 {
             self.lent = None;
         }

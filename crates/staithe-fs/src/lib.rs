@@ -14,8 +14,10 @@
 //! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
-//! change it. `cache`, `lend`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `state_dir`, `journal`, `keep`,
-//! `recovery`: what outlives a run; `failpoint`: where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of that agrees with the store. `status`: what it says of itself.
+//! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
+//! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run; `failpoint`:
+//! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
+//! that agrees with the store. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -61,6 +63,7 @@ mod remote;
 mod remove;
 mod rename;
 mod rename_tree;
+mod reserve;
 mod revalidate;
 mod room;
 mod staging;

@@ -10,7 +10,9 @@ use crate::api::{HandleId, ReadData};
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Remote, State};
+use crate::lend::Lent;
 use crate::patience::Backoff;
+use crate::revalidate::replaced;
 use crate::staging::Staged;
 use crate::state_dir::StateDir;
 
@@ -96,9 +98,11 @@ impl Filesystem {
         tracing::trace!(ino = inode.ino.0, "staging");
         let (dir, name) = (self.state_dir.staging(), StateDir::new_staging_name());
         let staged = match (&state.remote, &state.lent) {
-            (Some(remote), Some(lent)) => {
+            // Given up to another client, with the bytes that its handles write to.
+            (_, Some(Lent { cached: None, .. })) => return Err(replaced()),
+            (Some(remote), Some(Lent { cached: Some(cached), .. })) => {
                 // Its readers must see what is written: they read this very file.
-                let moved = lent.cached.give_up(&dir.join(&name));
+                let moved = cached.give_up(&dir.join(&name));
                 moved.map_err(|e| FsError::local("taking a file out of the cache failed", e))?;
                 Staged::adopt(&dir, &name, remote.size)?
             }

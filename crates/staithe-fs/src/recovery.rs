@@ -19,8 +19,8 @@ use crate::intent::{AttributesIntent, Intent, MarkerIntent, StoreIntent};
 use crate::journal::{IntentId, Word};
 use crate::locks::Scope;
 use crate::metadata::{FileMeta, write_id};
-use crate::staging::Staged;
-use crate::state_dir::may_be_lost;
+use crate::staging::{Staged, copy_if_lent};
+use crate::state_dir::{StateDir, may_be_lost};
 use crate::tries::Tries;
 use crate::upload::blocking;
 
@@ -38,9 +38,14 @@ impl Filesystem {
             self.finish_move(id, &intent, &mut rest).await?;
         }
         let mut kept = HashSet::new();
-        for (id, intent) in rest {
+        for (id, mut intent) in rest {
+            let parted = self.part_from_writers(id, &mut intent).await;
             let (text, staging) = (describe(&intent), staging_name(&intent));
-            match self.finish(id, intent).await {
+            let finished = match parted {
+                Ok(()) => self.finish(id, intent).await,
+                Err(error) => Err(error),
+            };
+            match finished {
                 Ok(Finished::Done) => {
                     tracing::info!(intent = text, "finished what an earlier run had begun");
                     reach(Step::Recovered);
@@ -190,6 +195,24 @@ impl Filesystem {
         }
         self.nameless_copy(&inode);
         if is_done { Ok(Finished::Done) } else { stored.map(|()| Finished::Done) }
+    }
+
+    /// Sees to it that nobody writes to the bytes that an intent speaks of: of a file that was lent when the process
+    /// ended it is to speak of a copy. A kernel goes on writing to the file for programs that have it open still, and is
+    /// told nothing of the end.
+    async fn part_from_writers(&self, id: IntentId, intent: &mut Intent) -> Result<()> {
+        let Intent::Store(store) = intent else { return Ok(()) };
+        if self.config.read_only {
+            return Ok(());
+        }
+        let (dir, from, to) =
+            (self.state_dir.staging(), store.staging_name.clone(), StateDir::new_staging_name());
+        let (len, copy) = (store.state.size, to.clone());
+        let copied = blocking(move || copy_if_lent(&dir, &from, &copy, len)).await?;
+        let Some(lent) = copied else { return Ok(()) };
+        store.staging_name = to;
+        self.renote(id, intent.clone()).await?;
+        blocking(move || lent.remove()).await
     }
 
     /// The path of a key that an intent speaks of.

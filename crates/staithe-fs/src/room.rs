@@ -12,10 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::reserve::{self, Reserve};
 use crate::{FsError, FsErrorKind, Result};
-
-/// What is left to others of the staging files' disk, in bytes; a twentieth of a small one.
-const RESERVE: u64 = 64 << 20;
 
 /// What staging files hold.
 #[derive(Debug)]
@@ -24,6 +22,7 @@ pub(crate) struct Room {
     used: AtomicU64,
     freed: Notify,
     dir: PathBuf,
+    reserve: Arc<Reserve>,
     /// What may still be written before the disk is asked again.
     credit: AtomicU64,
 }
@@ -36,9 +35,15 @@ pub(crate) struct Share {
 }
 
 impl Room {
-    pub(crate) fn new(limit: Option<u64>, dir: &Path) -> Arc<Self> {
+    pub(crate) fn new(limit: Option<u64>, dir: &Path, reserve: Arc<Reserve>) -> Arc<Self> {
         let (used, freed, credit) = (AtomicU64::new(0), Notify::new(), AtomicU64::new(0));
-        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used, freed, dir: dir.to_owned(), credit })
+        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used, freed, dir: dir.to_owned(), reserve, credit })
+    }
+
+    /// Whether a kernel may write to staging files by itself: what that takes is neither counted nor refused in time, so
+    /// only without a bound, and while the reserve is held otherwise.
+    pub(crate) fn can_be_taken_untold(&self) -> bool {
+        self.limit == u64::MAX && (self.reserve.is_held() || self.reserve.hold())
     }
 
     /// Fails if so many bytes more would take the last of the disk. One statvfs(2) for each part of the reserve that is
@@ -53,9 +58,9 @@ impl Room {
         }
         // A disk that cannot say is written to until it refuses.
         let Ok(disk) = rustix::fs::statvfs(&self.dir) else { return Ok(()) };
-        let reserve = RESERVE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 20);
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < reserve.saturating_add(bytes) {
+        let (reserve, free) = (reserve::size_on(&disk), reserve::free_on(&disk));
+        let to_leave = if self.reserve.is_held() { 0 } else { reserve };
+        if free < to_leave.saturating_add(bytes) {
             let text =
                 format!("the disk of the state directory has {free} bytes left, which the journal may need");
             return Err(FsError::new(FsErrorKind::NoSpace, text));
@@ -121,9 +126,14 @@ mod tests {
 
     use super::*;
 
+    fn room(limit: Option<u64>) -> Arc<Room> {
+        let dir = tempfile::tempdir().unwrap();
+        Room::new(limit, dir.path(), Reserve::new(dir.path()))
+    }
+
     #[tokio::test]
     async fn who_waits_goes_on_when_a_share_is_returned() {
-        let room = Room::new(Some(100), Path::new("/"));
+        let room = room(Some(100));
         let mut share = room.share();
         share.set(80);
         assert!(room.fits(20) && !room.fits(21));
@@ -138,7 +148,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_everything_fits() {
-        let room = Room::new(None, Path::new("/"));
+        let room = room(None);
         let mut share = room.share();
         share.set(1 << 60);
         assert!(room.fits(u64::MAX));

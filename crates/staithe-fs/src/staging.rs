@@ -31,8 +31,10 @@ use crate::disk_file::DiskFile;
 use crate::room::{Room, Share};
 use crate::{FsError, FsErrorKind, Result};
 
+mod copy;
 mod shared;
 
+pub(crate) use copy::copy_if_lent;
 use shared::Shared;
 pub(crate) use shared::TakenIn;
 
@@ -53,7 +55,7 @@ pub(crate) struct Staged {
     dirty: RangeSet<u64>,
     generation: u64,
     since: Option<Since>,
-    /// Others may write to the file too: what was in it when that was last taken in.
+    /// Others may write to the file too: what is known of it.
     shared: Option<Shared>,
     /// The map that came along from the disk cache: as long as it is there and nothing in the file is changed, a start
     /// after a crash knows that nothing is lost.
@@ -364,6 +366,11 @@ impl Staged {
     /// Size of the base object; `None` if there is none.
     pub(crate) fn base_size(&self) -> Option<u64> {
         self.base_size
+    }
+
+    /// Whether nothing of a base shows in it: every byte is local.
+    pub(crate) fn is_all_local(&self) -> bool {
+        self.base_limit == 0
     }
 
     /// Raised by every change of the content; never by a fill or a commit.

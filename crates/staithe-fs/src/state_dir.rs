@@ -6,6 +6,7 @@
 //! volume     whose unfinished files these are
 //! staging/   bytes that are not in the store yet; beside a file that came from the disk cache its map, until it changes
 //! journal/   what a later start has to finish
+//! reserve    the last of the disk, which is the journal's, while kernels write to staging files
 //! attributes/  what the store told of objects, for later runs
 //! ```
 

@@ -33,6 +33,8 @@ pub struct FsStatus {
     pub cache: Option<CacheStats>,
     /// Why files in the disk cache are not lent to the kernel; `None`: they are.
     pub lends_not: Option<String>,
+    /// Why new files are not lent to the kernel, for their writers; `None`: they are.
+    pub lends_no_new: Option<String>,
 }
 
 /// Figures of the read path since the filesystem was opened.
@@ -69,6 +71,7 @@ impl Filesystem {
             read: self.read_stats(),
             cache: self.cache_stats(),
             lends_not: self.lends_not_because(),
+            lends_no_new: self.lends_no_new_because(),
         }
     }
 

@@ -74,7 +74,7 @@ impl Adapter {
         None
     }
 
-    /// Lets the kernel read cached files by itself, where it can. A backing file may not lie on a stacked file system.
+    /// Lets the kernel read cached files and write new ones by itself, where it can. A backing file may not lie on a stacked file system.
     fn ask_for_passthrough(&self, config: &mut KernelConfig) {
         let has = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
@@ -83,7 +83,7 @@ impl Adapter {
             return;
         }
         self.fs.lend_local_files(Err("the kernel has none".to_owned()));
-        tracing::info!("the kernel has no passthrough: cached files are served by this process");
+        tracing::info!("the kernel has no passthrough: this process serves local files, too");
     }
 
     pub(crate) fn later<R: Reply, T: Send + 'static>(
@@ -105,9 +105,11 @@ impl fuser::Filesystem for Adapter {
             }
         }
         self.names_expire.store(config.kernel_abi() >= EXPIRES_SINCE, Ordering::Release);
-        match self.fs.can_lend() {
-            Ok(()) => self.ask_for_passthrough(config),
-            Err(reason) => self.fs.lend_local_files(Err(reason.to_owned())),
+        if self.fs.can_lend() {
+            self.ask_for_passthrough(config);
+        } else {
+            // It knows the reasons.
+            self.fs.lend_local_files(Ok(()));
         }
         // Each setter answers with the nearest value that would be taken.
         let _ = config.set_max_write(MAX_WRITE).or_else(|nearest| config.set_max_write(nearest));

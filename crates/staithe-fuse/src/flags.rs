@@ -31,6 +31,9 @@ pub(crate) fn open_mode(flags: OpenFlags) -> OpenMode {
         write: access != libc::O_RDONLY,
         truncate: flags.0 & libc::O_TRUNC != 0,
         direct: flags.0 & libc::O_DIRECT != 0,
+        append: flags.0 & libc::O_APPEND != 0,
+        // One bit of it is `O_DSYNC`.
+        sync: flags.0 & libc::O_SYNC != 0,
     }
 }
 
@@ -130,7 +133,14 @@ mod tests {
         let mode = open_mode(OpenFlags(libc::O_WRONLY | libc::O_TRUNC));
         assert_eq!(mode, OpenMode { write: true, truncate: true, ..OpenMode::default() });
         let mode = open_mode(OpenFlags(libc::O_RDWR | libc::O_DIRECT | libc::O_APPEND));
-        assert_eq!(mode, OpenMode { read: true, write: true, direct: true, truncate: false });
+        let (both, none) = (OpenMode { read: true, write: true, ..OpenMode::default() }, OpenMode::default());
+        assert_eq!(mode, OpenMode { direct: true, append: true, ..both });
+        for flag in [libc::O_SYNC, libc::O_DSYNC] {
+            assert_eq!(
+                open_mode(OpenFlags(libc::O_WRONLY | flag)),
+                OpenMode { write: true, sync: true, ..none }
+            );
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! # Limits
-//! Linux only. No passthrough, no write-back cache of the kernel's, no `io_uring` transport. The kernel's
+//! Linux only. No write-back cache of the kernel's, no `io_uring` transport. The kernel's
 //! interrupts are not heeded: a caller waits until its request is answered, which the deadline bounds.
 
 mod adapter;

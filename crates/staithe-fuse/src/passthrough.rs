@@ -1,5 +1,6 @@
-//! Files that the kernel reads by itself (FUSE passthrough, Linux 6.9): the kernel is given a descriptor of a local
-//! file, and asks nothing more.
+//! Files that the kernel reads, or writes to, by itself (FUSE passthrough, Linux 6.9): the kernel is given a descriptor of
+//! a local file, and asks nothing more; but before a write that follows a look at the attributes it asks whether there are
+//! privileges to take away, which [`privileges`](crate::privileges) answers as for any write.
 //!
 //! While such a file is open, every open of its inode must name the same backing file, or fails with EIO; so ids are
 //! kept by inode, for as long as a handle has one. `FOPEN_DIRECT_IO` beside it brings the writes of a handle back to
@@ -33,7 +34,7 @@ struct Backings {
     is_off: bool,
 }
 
-/// What the kernel reads by itself.
+/// What the kernel reads and writes by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Passthrough {
     backings: Mutex<Backings>,

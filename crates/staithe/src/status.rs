@@ -61,6 +61,11 @@ fn print(status: &Status) {
         Some(limit) => line("staging", &format_args!("{used} of {} in use", size(limit))),
         None => line("staging", &format_args!("{used} in use")),
     }
+    if status.staging.passthrough {
+        line("", &"passthrough on: the kernel writes new files by itself");
+    } else if let Some(reason) = &status.staging.no_passthrough_because {
+        line("", &format_args!("passthrough off: {reason}"));
+    }
     if let Some(kept) = status.attributes_kept {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
     }

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, daemon, is_passed, noise, start};
+use real::{BUCKET, Bucket, daemon, is_passed, noise, staithe, start, text};
 use staithe_testkit::{MountedDaemon, S3Server, Versioning, wait_until};
 
 /// How many cases of pjdfstest pass. It can only rise.
@@ -59,6 +60,15 @@ fn on_s3_with_a_cache() -> Mounted {
     let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).arg("--allow-other").state_dir(state);
     let mount = start(options.arg("--cache-dir").arg(cache));
     Mounted { mount, server: Some(server), _directory: Some(disk) }
+}
+
+/// New files are written by the kernel itself.
+fn on_s3_in_write_back() -> Mounted {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).arg("--allow-other");
+    let mount = start(options.arg("--write-mode=back"));
+    Mounted { mount, server: Some(server), _directory: None }
 }
 
 impl Mounted {
@@ -210,6 +220,30 @@ fn fsx_beside_a_reader(mounted: Mounted, config: &str, operations: u32) {
     mounted.end();
 }
 
+/// The same on files that the kernel writes by itself for somebody else, who has made them.
+fn fsx_beside_a_writer(mounted: Mounted, config: &str, operations: u32) {
+    let bucket = Bucket::of(mounted.server.as_ref().unwrap());
+    for seed in seeds() {
+        let name = format!("file-{seed}");
+        let path = mounted.mount.path().join(&name);
+        let writer = File::create(&path).unwrap();
+        writer.write_all_at(&noise(1, 100_000), 0).unwrap();
+        let mut reader = File::open(&path).unwrap();
+        assert!(is_passed(&mounted.mount, &reader));
+        fsx_on(&mounted.mount, &path, &beside(config), operations, seed);
+        writer.write_all_at(b"at last", 0).unwrap();
+        drop(writer);
+        let stored = staithe(&["sync", text(mounted.mount.path())], Path::new("/"));
+        assert!(stored.status.success(), "{}", said(&stored));
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.starts_with(b"at last") && bytes == fs::read(&path).unwrap(), "fsx -S {seed}");
+        assert!(bytes == bucket.get(&name).unwrap(), "the store has something else after fsx -S {seed}");
+        fs::remove_file(&path).unwrap();
+    }
+    mounted.end();
+}
+
 fn seeds() -> impl Iterator<Item = u64> {
     SEEDS.into_iter().chain([RandomState::new().build_hasher().finish()])
 }
@@ -240,6 +274,21 @@ fn pjdfstest_on_s3() {
 #[test]
 fn pjdfstest_with_a_disk_cache() {
     pjdfstest(on_s3_with_a_cache());
+}
+
+#[test]
+fn pjdfstest_in_write_back() {
+    pjdfstest(on_s3_in_write_back());
+}
+
+#[test]
+fn fsx_in_write_back() {
+    fsx(on_s3_in_write_back(), "fsx.toml", 3_000);
+}
+
+#[test]
+fn fsx_beside_a_writer_by_passthrough() {
+    fsx_beside_a_writer(on_s3_in_write_back(), "fsx.toml", 3_000);
 }
 
 #[test]

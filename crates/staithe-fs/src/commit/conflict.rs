@@ -48,9 +48,15 @@ impl Filesystem {
                 // Whoever writes faster than it can be stored is refused from now on.
                 inode.state().replaced = true;
             }
+            if round > PATIENCE {
+                // By a kernel, which cannot be refused: what it goes on writing is there too.
+                let staged = self.give_up_name(inode, None);
+                return staged.map(|staged| self.set_aside(&staged)).transpose();
+            }
             let name = conflict_name(&link.name, &self.config.host, SystemTime::now());
             // Nobody moves its directory away, or removes it, while it is being stored there.
             let (_guard, beside) = self.lock_path(|| self.path_in(link.parent, &name), Scope::Name).await?;
+            inode.mark_untold_writes().await;
             match self.store_beside(inode, &beside).await {
                 Ok(generation) => {
                     if self.give_up_name(inode, Some(generation)).is_some() {

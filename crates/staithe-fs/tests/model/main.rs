@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use staithe_fs::{
-    CacheConfig, FsConfig, FsErrorKind as K, HandleId, Ino, LocalFile, OpenMode, RenameMode, SetAttr, Ttl,
-    WriteMode,
+    CacheConfig, FsConfig, FsErrorKind as K, HandleId, Ino, LocalFile, OpenMode, Opened, RenameMode, SetAttr,
+    Ttl, WriteMode,
 };
 use staithe_store::{DeleteRequest, MemoryOptions, MemoryStore, ObjectStore};
 use steps::{Step, WRITE_ONLY, back_step, step, text};
 use tokio::sync::watch;
 use tree::{Model, Node, Open};
-use world::{READ, ROOT, WRITE, World, k};
+use world::{READ, REPLACE, ROOT, WRITE, World, k};
 
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
@@ -58,7 +58,8 @@ impl Run {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Create(p) => self.create(&text(p)).await,
+            Step::Create(p, read) => self.create(&text(p), *read).await,
+            Step::Empty(file) => self.empty(*file).await,
             Step::Open(file, write) => self.open(*file, *write).await,
             Step::Write(h, at, len, byte) => self.write(*h, *at, *len, *byte).await,
             Step::Cut(h, size) => self.cut(*h, *size).await,
@@ -103,30 +104,49 @@ impl Run {
         }
     }
 
-    async fn create(&mut self, path: &str) {
+    async fn create(&mut self, path: &str, read: bool) {
         let Some(parent) = self.parent(path).await else { return };
         if self.m.tree.contains_key(path) {
             return;
         }
-        let (entry, opened) = self.w.fs.create(parent, split(path).1, 0o644, WRITE, ROOT).await.unwrap();
+        let mode = OpenMode { read, ..WRITE };
+        let (entry, opened) = self.w.fs.create(parent, split(path).1, 0o644, mode, ROOT).await.unwrap();
         assert_eq!((entry.attr.size, entry.attr.mode), (0, 0o644));
         let id = self.m.add(path, Some(Vec::new()), 0o644, true);
-        self.m.open.push(Open { handle: opened.handle, node: id, read: true, write: true, local: None });
+        self.opened(opened, id, mode);
+    }
+
+    fn opened(&mut self, opened: Opened, node: usize, mode: OpenMode) {
+        let (read, write) = (mode.read, mode.write);
+        assert!(!opened.direct || (!read && opened.local.is_some()));
+        let local = opened.local.filter(|_| !opened.direct);
+        self.m.open.push(Open { handle: opened.handle, node, read, write, local });
+    }
+
+    /// One of the files that there are, unless enough are open.
+    async fn some_file(&self, file: usize) -> Option<(Ino, usize)> {
+        let files: Vec<_> = self.m.tree.iter().filter(|(path, _)| !self.m.is_dir(path)).collect();
+        if files.is_empty() || self.m.open.len() >= 4 {
+            return None;
+        }
+        let (path, id) = files[file % files.len()];
+        Some((self.ino(path).await.unwrap(), *id))
     }
 
     async fn open(&mut self, file: usize, write: bool) {
-        let files: Vec<(String, usize)> =
-            self.m.tree.iter().filter(|(p, _)| !self.m.is_dir(p)).map(|(p, id)| (p.clone(), *id)).collect();
-        if files.is_empty() || self.m.open.len() >= 4 {
-            return;
-        }
-        let (path, id) = &files[file % files.len()];
-        let (ino, id) = (self.ino(path).await.unwrap(), *id);
+        let Some((ino, id)) = self.some_file(file).await else { return };
         let read = !write || file < WRITE_ONLY;
-        let opened = self.w.fs.open_file(ino, OpenMode { read, write, ..READ }).await.unwrap();
-        assert_eq!(opened.direct, !read && opened.local.is_some());
-        let local = opened.local.filter(|_| !opened.direct);
-        self.m.open.push(Open { handle: opened.handle, node: id, read, write, local });
+        let mode = OpenMode { read, write, ..READ };
+        let opened = self.w.fs.open_file(ino, mode).await.unwrap();
+        self.opened(opened, id, mode);
+    }
+
+    async fn empty(&mut self, file: usize) {
+        let Some((ino, id)) = self.some_file(file).await else { return };
+        let opened = self.w.fs.open_file(ino, REPLACE).await.unwrap();
+        let node = &mut self.m.nodes[id];
+        (node.bytes, node.dirty) = (Some(Vec::new()), true);
+        self.opened(opened, id, REPLACE);
     }
 
     /// A handle that can write.
@@ -302,21 +322,25 @@ fn write_as_a_kernel(local: &LocalFile, at: u64, bytes: &[u8]) -> u32 {
     bytes.len() as u32
 }
 
-/// Any sequence of write-back, in which processes end in between: one runtime for each.
-fn run_back(steps: &[Step], versioned: bool, delay: Duration) {
+/// Any sequence of write-back, in which processes end in between: one runtime for each. How often a handle used a local
+/// file in place of the filesystem.
+fn run_back(steps: &[Step], versioned: bool, delay: Duration, lends: bool) -> u64 {
     let bucket = Arc::new(MemoryStore::new(MemoryOptions { versioned, ..MemoryOptions::default() }));
     let state = tempfile::tempdir().unwrap();
-    let mut model = Model::default();
+    let (mut model, mut lent) = (Model::default(), 0);
     let lives: Vec<_> = steps.split(|step| matches!(step, Step::Crash)).collect();
     for (life, steps) in lives.iter().enumerate() {
         let is_last = life + 1 == lives.len();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let m = std::mem::take(&mut model);
-        model = runtime.block_on(async {
+        let (after, lent_in_it) = runtime.block_on(async {
             let mut config = FsConfig::new(state.path());
             (config.write_mode, config.write_back_delay) = (WriteMode::Back, delay);
             let (log, faults, fs) = world::open(&bucket, config).await.unwrap();
+            if lends {
+                fs.lend_local_files(Ok(()));
+            }
             let w = World { bucket: bucket.clone(), log, faults, fs, state: tempfile::tempdir().unwrap() };
             let mut run = Run { w, m, sees_remote: false, lent: Cell::new(0) };
             run.adopt_loose().await;
@@ -332,11 +356,13 @@ fn run_back(steps: &[Step], versioned: bool, delay: Duration) {
             if is_last {
                 run.end(state.path()).await;
             }
-            run.m
+            (run.m, run.lent.get())
         });
+        (model, lent) = (after, lent + lent_in_it);
         // Tasks end wherever they are.
         runtime.shutdown_timeout(Duration::from_secs(10));
     }
+    lent
 }
 
 /// How often a handle read a local file in place of the filesystem's.
@@ -398,8 +424,9 @@ proptest! {
         steps in prop::collection::vec(back_step(), 1..120),
         versioned: bool,
         delay in prop_oneof![Just(0), Just(5), Just(10_000)],
+        lends: bool,
     ) {
-        run_back(&steps, versioned, Duration::from_millis(delay));
+        run_back(&steps, versioned, Duration::from_millis(delay), lends);
     }
 }
 
@@ -407,11 +434,33 @@ proptest! {
 #[tokio::test]
 async fn files_are_lent_in_the_model() {
     let cache = tempfile::tempdir().unwrap();
-    let mut steps = vec![Step::Create(vec![0]), Step::Write(0, 0, 10, 1), Step::Close(0)];
+    let mut steps = vec![Step::Create(vec![0], true), Step::Write(0, 0, 10, 1), Step::Close(0)];
     for _ in 0..20 {
         steps.extend([Step::Open(0, false), Step::Open(0, true), Step::Write(1, 3, 9, 2), Step::Sync(1)]);
         steps.extend([Step::Open(WRITE_ONLY, true), Step::Write(2, 1, 30, 3), Step::Close(2)]);
         steps.extend([Step::Close(1), Step::Open(0, false), Step::Close(0), Step::Close(0)]);
     }
     assert!(run(&steps, false, true, Some(cache.path())).await > 0);
+}
+
+#[test]
+fn new_files_are_lent_in_the_model() {
+    let mut steps = vec![Step::Mkdir(vec![2])];
+    for _ in 0..10 {
+        steps.extend([Step::Create(vec![0], false), Step::Write(0, 0, 10, 1), Step::Open(0, false)]);
+        steps.extend([Step::Sync(0), Step::Write(0, 4, 3, 2), Step::StoreAll, Step::Write(0, 2, 30, 3)]);
+        steps.extend([
+            Step::Rename(vec![0], vec![2, 1]),
+            Step::Empty(0),
+            Step::Write(2, 5, 9, 4),
+            Step::Close(0),
+        ]);
+        steps.extend([
+            Step::Open(WRITE_ONLY, true),
+            Step::Open(0, true),
+            Step::Write(3, 1, 9, 5),
+            Step::Crash,
+        ]);
+    }
+    assert!(run_back(&steps, false, Duration::ZERO, true) > 0);
 }

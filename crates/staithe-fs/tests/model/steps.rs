@@ -11,7 +11,10 @@ pub(crate) type Path = Vec<usize>;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Create(Path),
+    /// Open for reading and writing, or only for that.
+    Create(Path, bool),
+    /// One of the files that there are, for writing only, and emptied.
+    Empty(usize),
     /// One of the files that there are, for writing too: only for that from [`WRITE_ONLY`] on.
     Open(usize, bool),
     Write(usize, u64, usize, u8),
@@ -48,7 +51,8 @@ fn path() -> impl Strategy<Value = Path> {
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     let (at, size, len) = (0..40_u64, 0..40_u64, 1..20_usize);
     prop_oneof![
-        3 => path().prop_map(Step::Create),
+        3 => (path(), any::<bool>()).prop_map(|(p, r)| Step::Create(p, r)),
+        1 => (0..9_usize).prop_map(Step::Empty),
         5 => (0..9_usize, any::<bool>()).prop_map(|(f, w)| Step::Open(f, w)),
         6 => (0..4_usize, at, len, 1..9_u8).prop_map(|(h, a, l, b)| Step::Write(h, a, l, b)),
         1 => (0..4_usize, size.clone()).prop_map(|(h, s)| Step::Cut(h, s)),

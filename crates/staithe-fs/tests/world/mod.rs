@@ -13,9 +13,11 @@ use staithe_store::{
 };
 
 pub const ROOT: Caller = Caller { uid: 0, gid: 0 };
-pub const READ: OpenMode = OpenMode { read: true, write: false, truncate: false, direct: false };
-pub const WRITE: OpenMode = OpenMode { read: true, write: true, truncate: false, direct: false };
-pub const REPLACE: OpenMode = OpenMode { read: false, write: true, truncate: true, direct: false };
+const NONE: OpenMode =
+    OpenMode { read: false, write: false, truncate: false, direct: false, append: false, sync: false };
+pub const READ: OpenMode = OpenMode { read: true, ..NONE };
+pub const WRITE: OpenMode = OpenMode { read: true, write: true, ..NONE };
+pub const REPLACE: OpenMode = OpenMode { write: true, truncate: true, ..NONE };
 
 pub struct World {
     /// The bucket, as another client has it.

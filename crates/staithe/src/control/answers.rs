@@ -124,7 +124,12 @@ async fn status(served: &Served) -> Result<Status, String> {
         dirty_files: figures.dirty_files,
         dirty_bytes: figures.dirty_bytes,
         jobs: figures.jobs.into(),
-        staging: Staging { used_bytes: figures.staging_used, limit_bytes: figures.staging_limit },
+        staging: Staging {
+            used_bytes: figures.staging_used,
+            limit_bytes: figures.staging_limit,
+            passthrough: figures.lends_no_new.is_none(),
+            no_passthrough_because: figures.lends_no_new.clone(),
+        },
         attributes_kept: figures.attributes_kept,
         inodes: figures.inodes,
         memory: Memory {

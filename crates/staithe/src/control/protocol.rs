@@ -114,6 +114,12 @@ pub(crate) struct Staging {
     pub(crate) used_bytes: u64,
     /// `null`: as much as the disk has.
     pub(crate) limit_bytes: Option<u64>,
+    /// Whether the kernel writes new files by itself (FUSE passthrough).
+    #[serde(default)]
+    pub(crate) passthrough: bool,
+    /// If not, why.
+    #[serde(default)]
+    pub(crate) no_passthrough_because: Option<String>,
 }
 
 /// The memory for read-ahead.
