@@ -134,8 +134,7 @@ impl Filesystem {
             if self.writes_back() && !is_being_written {
                 return self.persist(inode).await;
             }
-            self.keep_anew(std::slice::from_ref(inode), Vec::new());
-            return Ok(());
+            return self.keep_anew(std::slice::from_ref(inode), Vec::new());
         };
         let stored = self.store_meta(inode, &Door::open()).await;
         if stored.is_err() {

@@ -226,7 +226,8 @@ impl Filesystem {
         }
         let Some(staged) = &state.staged else { return Ok(None) };
         let capabilities = self.store.capabilities();
-        let base = staged.base_size().filter(|_| capabilities.part_copy);
+        // What may be wrong is no source of parts; all of the file is here then, or it was seen to be right.
+        let base = staged.base_size().filter(|_| capabilities.part_copy && !state.tries.doubted);
         self.layout().plan(staged.size(), base, staged.dirty()).map(Some)
     }
 

@@ -179,7 +179,8 @@ impl Filesystem {
             self.remember(link.parent, &link.name, None);
         }
         if let Err(error) = self.persist(&inode).await {
-            self.nameless(&inode);
+            // What the journal did not take it need not forget.
+            let _ = self.nameless(&inode);
             return Err(error);
         }
         directory.touch(SystemTime::now());

@@ -119,6 +119,7 @@ impl Filesystem {
         let reserve = Reserve::new(state_dir.path());
         let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
+        reserve.take_over();
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let local = Local { state_dir, journal, reserve, cache, recall };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
@@ -350,7 +351,7 @@ impl Filesystem {
         });
         let Some(link) = link else { return false };
         // Attributes of ours that the former version was to have: no job will strike them out.
-        self.void(&mut inode.state());
+        let _ = self.void(&mut inode.state());
         self.lost(inode, &link);
         true
     }

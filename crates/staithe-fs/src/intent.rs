@@ -59,6 +59,8 @@ pub(crate) struct StoreIntent {
     pub(crate) base: Option<Version>,
     /// The attributes to store with it.
     pub(crate) meta: FileMeta,
+    /// Whether the store spoke wrongly of what a try of it made: that is no base, unless all of the file is here.
+    pub(crate) is_doubted: bool,
 }
 
 /// Attributes that an object does not have yet.
@@ -181,6 +183,7 @@ impl StoreIntent {
             "base": base,
             "metadata": metadata,
             "content-type": content_type,
+            "doubted": self.is_doubted,
         }))
     }
 
@@ -188,6 +191,7 @@ impl StoreIntent {
         let key = fields.key()?;
         Ok(Self {
             meta: fields.meta(&key)?,
+            is_doubted: fields.get("doubted", Value::as_bool)?,
             staging_name: fields.staging_name()?,
             state: StagedState {
                 size: fields.number("size")?,
@@ -340,6 +344,7 @@ mod tests {
             state: state.clone(),
             base: Some(Version { etag: ETag::new("\"e\""), id: Some(VersionId::new("v")) }),
             meta: meta.clone(),
+            is_doubted: true,
         };
         let fresh = StoreIntent {
             key: Key::new("dir/").unwrap(),

@@ -113,6 +113,11 @@ impl Journal {
         self.write(&[(id, None)])
     }
 
+    /// Whether an intent was recorded and not completed. O(1), from memory.
+    pub(crate) fn has(&self, id: IntentId) -> bool {
+        self.disk.has(id)
+    }
+
     /// Every intent that was recorded and not completed, oldest first. O(intents).
     ///
     /// # Errors

@@ -118,13 +118,13 @@ impl Filesystem {
         &self,
         inode: &Inode,
         path: &str,
-        remote: &Remote,
+        remote: Option<&Remote>,
         mut words: Vec<Word>,
     ) -> Result<()> {
         let _order = self.sayings.0.lock();
         let mut state = inode.state();
         if let Some(id) = state.kept {
-            let before = state.remote.replace(remote.clone());
+            let before = std::mem::replace(&mut state.remote, remote.cloned());
             let intent = self.intent_of(&mut state, path);
             state.remote = before;
             words.extend(intent?.map(|intent| (id, Some(intent))));
@@ -154,7 +154,8 @@ impl Filesystem {
         let intent = StoreIntent {
             key,
             staging_name: staged.disk_file().name(),
-            state: staged.state(),
+            state: if state.tries.doubted { staged.state_of_all_local() } else { staged.state() },
+            is_doubted: state.tries.doubted,
             base: state.remote.as_ref().map(|r| r.version.clone()),
             meta: FileMeta { write_id: Some(state.tries.id(changes)), ..state.meta.clone() },
         };
@@ -198,27 +199,33 @@ impl Filesystem {
 
     /// After a change of names or attributes: what the journal says of these inodes it is to say as it is now, and the
     /// other `words` with it.
-    pub(crate) fn keep_anew(&self, inodes: &[Arc<Inode>], words: Vec<Word>) {
-        if let Err(error) = self.say_all(inodes, words) {
-            let error = with_causes(&error);
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`: the change is done, and a crash would undo it.
+    pub(crate) fn keep_anew(&self, inodes: &[Arc<Inode>], words: Vec<Word>) -> Result<()> {
+        self.say_all(inodes, words).inspect_err(|error| {
+            let error = with_causes(error);
             tracing::error!(error, "the journal does not know of a change; a crash would undo it");
-        }
+        })
     }
 
     /// Before the bytes of a file change.
     pub(crate) fn unkeep(&self, state: &mut State) {
         if !self.writes_back() {
-            self.void(state);
+            // The bytes change all the same: a start after a crash may store what is neither.
+            let _ = self.void(state);
         }
     }
 
     /// Strikes the intent of an inode out.
-    pub(crate) fn void(&self, state: &mut State) {
-        if let Some(id) = state.kept.take()
-            && let Err(error) = self.journal.complete(id)
-        {
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`: it may stand.
+    pub(crate) fn void(&self, state: &mut State) -> Result<()> {
+        let Some(id) = state.kept.take() else { return Ok(()) };
+        self.journal.complete(id).inspect_err(|error| {
             tracing::warn!(%error, "an entry of the journal could not be struck out");
-        }
+        })
     }
 
     /// The store has the file, or never will: strikes its intent out. Of what has changed meanwhile, and was said, it is
@@ -231,7 +238,9 @@ impl Filesystem {
             }
             if !state.is_dirty() {
                 // While the state is locked: what is said of a change from now on must not be struck out with this.
-                return self.void(&mut state);
+                // Standing, it is found to be carried out by the next start.
+                let _ = self.void(&mut state);
+                return;
             }
         }
         if self.writes_back()

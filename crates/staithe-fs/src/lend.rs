@@ -223,7 +223,9 @@ impl Filesystem {
         if state.lent.is_some() && writes {
             self.stage(inode, &mut state)?;
         }
-        let loan = state.loan(mode)?;
+        let loan = state.loan(mode).inspect_err(|_| {
+            state.lent.take_if(|lent| lent.handles == 0);
+        })?;
         // Counted while the state is locked: who comes next sees what this handle is.
         Ok(self.open_handle(inode, mode, mode.truncate, loan))
     }

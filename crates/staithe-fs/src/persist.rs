@@ -241,6 +241,15 @@ impl Filesystem {
         meant.len() as u64
     }
 
+    /// What failed under an old name may do better under the new one: tries it at once.
+    pub(crate) fn retry_moved(&self, moved: &[Arc<Inode>]) {
+        for inode in moved {
+            if let Some((JobPhase::Failed | JobPhase::Retrying, _)) = self.phase(inode.ino) {
+                drop(self.persist_now(inode));
+            }
+        }
+    }
+
     /// Stops storing these files, and everything below these directories. Their bytes stay here, and in the journal,
     /// until they change again, or [`retry_jobs`](Self::retry_jobs), [`sync`](Self::sync), the end of the mount or the
     /// next start stores them. Returns when none is being stored any more; how many were not. O(inodes).

@@ -39,8 +39,10 @@ impl Filesystem {
         }
         let mut kept = HashSet::new();
         for (id, mut intent) in rest {
+            // Whatever goes wrong on the way: the journal speaks of the one, or of the other.
+            let named = staging_name(&intent);
             let parted = self.part_from_writers(id, &mut intent).await;
-            let (text, staging) = (describe(&intent), staging_name(&intent));
+            let (text, staging) = (describe(&intent), staging_name(&intent).into_iter().chain(named));
             let finished = match parted {
                 Ok(()) => self.finish(id, intent).await,
                 Err(error) => Err(error),
@@ -178,7 +180,14 @@ impl Filesystem {
         }
         reach(Step::Revived);
         if self.writes_back() {
-            self.know_base(&inode).await?;
+            if let Err(error) = self.know_base(&inode).await {
+                // Its commit asks again.
+                tracing::warn!(
+                    ino = inode.ino.0,
+                    error = with_causes(&error),
+                    "what it was made from is not known yet"
+                );
+            }
             if !inode.state().is_dirty() {
                 inode.state().kept = None;
                 self.inodes.let_go(&inode);
@@ -211,6 +220,7 @@ impl Filesystem {
         let copied = blocking(move || copy_if_lent(&dir, &from, &copy, len)).await?;
         let Some(lent) = copied else { return Ok(()) };
         store.staging_name = to;
+        // If that fails, it is not certain which of the two it speaks of: both stay.
         self.renote(id, intent.clone()).await?;
         blocking(move || lent.remove()).await
     }
@@ -226,7 +236,7 @@ impl Filesystem {
     /// The inode that a kept file was; `None` if its staging file is gone, which goes only when the store has the bytes,
     /// or a person took it.
     fn revive_file(&self, intent: &StoreIntent) -> Result<Option<Arc<Inode>>> {
-        let StoreIntent { key, staging_name, state, base, meta } = intent.clone();
+        let StoreIntent { key, staging_name, state, base, meta, is_doubted } = intent.clone();
         let path = self.path_of(&key)?;
         if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
             return Ok(None);
@@ -236,6 +246,7 @@ impl Filesystem {
         let mut revived = self.named(path, meta);
         if let Some(id) = &revived.meta.write_id {
             revived.tries = Tries::resume(id);
+            revived.tries.doubted = is_doubted;
             revived.changes = revived.tries.resumed_at();
         }
         revived.remote = base.map(|version| Remote { key, version, size });

@@ -30,7 +30,8 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `IsDirectory`, `ReadOnly`, `Stale`; `NoSpace` when an open file's bytes cannot be kept; the
-    /// store's errors.
+    /// store's errors. `NoSpace` and `Io` from the journal: the name is gone, and a crash would bring back what the store
+    /// did not have.
     pub async fn unlink(&self, parent: Ino, name: &str) -> Result<()> {
         check_name(name)?;
         self.writable()?;
@@ -57,12 +58,10 @@ impl Filesystem {
             self.store.delete(DeleteRequest::latest(key)).await?;
             reach(Step::AfterUnlink);
         }
-        if let Some(inode) = &child {
-            self.nameless(inode);
-        }
+        let forgotten = child.as_ref().map_or(Ok(()), |inode| self.nameless(inode));
         self.remember_since(begun, parent, name, None);
         directory.touch(SystemTime::now());
-        Ok(())
+        forgotten
     }
 
     /// Makes sure that an inode in memory stands for a stored name, so that an unlink of it, by a kernel that
@@ -83,14 +82,17 @@ impl Filesystem {
     }
 
     /// The inode has lost its name for good; what is not stored of it never will be.
-    pub(crate) fn nameless(&self, inode: &Arc<Inode>) {
+    ///
+    /// # Errors
+    /// As [`void`](Self::void): a start after a crash may store it all the same.
+    pub(crate) fn nameless(&self, inode: &Arc<Inode>) -> Result<()> {
         self.inodes.unlink(inode);
         // What runs of it has nothing to commit any more, and removes what it made.
         drop(self.jobs.cancel(&inode.ino));
         let mut state = inode.state();
         state.meta.ctime = SystemTime::now();
         let streaming = state.streaming.take();
-        self.void(&mut state);
+        let forgotten = self.void(&mut state);
         drop(state);
         if let Some(streaming) = streaming {
             self.abandon(streaming);
@@ -99,6 +101,7 @@ impl Filesystem {
             inode.drop_staged();
         }
         self.inodes.let_go(inode);
+        forgotten
     }
 
     /// Before the object of an open file goes: brings in what its handles may still read. Nothing need be
@@ -142,7 +145,8 @@ impl Filesystem {
     /// Removes an empty directory. One LIST and one DELETE.
     ///
     /// # Errors
-    /// `NotEmpty`, `NotFound`, `NotDirectory`, `ReadOnly`, `Stale`; the store's errors.
+    /// `NotEmpty`, `NotFound`, `NotDirectory`, `ReadOnly`, `Stale`; the store's errors; the journal's as of
+    /// [`unlink`](Self::unlink).
     pub async fn rmdir(&self, parent: Ino, name: &str) -> Result<()> {
         check_name(name)?;
         self.writable()?;
@@ -164,13 +168,13 @@ impl Filesystem {
             reach(Step::AfterRmdir);
         }
         self.outdate_flat_at(&path);
-        if let Some(inode) = &child {
+        let forgotten = child.as_ref().map_or(Ok(()), |inode| {
             self.names.forget_dir(inode.ino.0);
-            self.nameless(inode);
-        }
+            self.nameless(inode)
+        });
         self.remember_since(begun, parent, name, None);
         directory.touch(SystemTime::now());
-        Ok(())
+        forgotten
     }
 
     /// Fails unless the directory at `path` has nothing in it, here or in the store.

@@ -33,7 +33,8 @@ impl Filesystem {
     ///
     /// # Errors
     /// `NotFound`, `Exists`, `NotEmpty`, `IsDirectory`, `NotDirectory`, `Invalid` (a directory into itself, and an
-    /// exchange: a store has no atomic one), `Stale`, `ReadOnly`, the store's errors.
+    /// exchange: a store has no atomic one), `Stale`, `ReadOnly`, the store's errors. `NoSpace` and `Io` from the journal:
+    /// nothing is done, or all of it, and a crash would undo it for what is not stored yet.
     pub async fn rename(
         &self,
         parent: Ino,
@@ -134,31 +135,35 @@ impl Filesystem {
         if let Some(remote) = remote {
             let moved = self.move_object(source, &remote, &to_path, gone, from, &from_path).await;
             if moved.is_err() {
-                // As it was.
+                // As it was. That it could not be said is told beside the error.
                 let both: Vec<_> = std::iter::once(source).chain(target).cloned().collect();
-                self.keep_anew(&both, Vec::new());
+                let _ = self.keep_anew(&both, Vec::new());
             }
             moved?;
         } else {
             // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
             // truncated file replaces does, so that the name is never empty and a lost race is noticed.
             let replaced = target.and_then(|t| t.state().remote.clone());
-            source.state().remote = replaced.map(|r| Remote { key: to_key, ..r });
+            let replaced = replaced.map(|r| Remote { key: to_key, ..r });
+            if source.state().kept.is_some() {
+                // While nothing has changed yet: what the journal refuses is not done.
+                let gone = gone.map(|id| (id, None)).into_iter().collect();
+                self.say_ahead(source, &to_path, replaced.as_ref(), gone)?;
+            }
+            source.state().remote = replaced;
         }
         self.restart_streaming(source);
         self.relink(source, from, to, begun);
         reach(Step::AfterRelink);
         // What is replaced goes when the journal knows what replaces it.
         let gone = target.and_then(|target| target.state().kept.take()).map(|id| (id, None));
-        self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
-        if let Some(target) = target {
-            self.nameless(target);
-        }
+        let said = self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
+        let forgotten = target.map_or(Ok(()), |target| self.nameless(target));
         if source.state().kept.is_some() {
             // A job of it may have ended, or failed, under the old name.
             self.persist_later(source);
         }
-        Ok(())
+        said.and(forgotten)
     }
 
     /// A try to store the file that is under way is bound to the name that it began with: it is not waited for.
@@ -204,7 +209,7 @@ impl Filesystem {
         let directory = self.inodes.get(from.parent)?;
         self.keep_directory(&directory).await?;
         // Before the old name goes: a start after a crash finds neither that, nor what was to be stored over the new one.
-        self.say_ahead(source, to_path, &moved, gone.map(|id| (id, None)).into_iter().collect())?;
+        self.say_ahead(source, to_path, Some(&moved), gone.map(|id| (id, None)).into_iter().collect())?;
         let conditional = self.store.capabilities().delete_if_match;
         let if_match = conditional.then(|| remote.version.etag.clone());
         let delete = DeleteRequest { key: self.key(from_path)?, if_match, version_id: None };
@@ -272,10 +277,9 @@ impl Filesystem {
         let begun = self.refreshes.moment();
         let moved = self.move_tree(&from_path, &to_path, &meta, target.is_some()).await;
         self.doubt_flat();
+        let mut forgotten = Ok(());
         if moved.is_ok() {
-            if let Some(target) = target {
-                self.nameless(target);
-            }
+            forgotten = target.map_or(Ok(()), |target| self.nameless(target));
             source.state().marker = crate::inode::Marker::Present;
             self.relink(source, from, to, begun);
             reach(Step::MoveRelinked);
@@ -285,8 +289,7 @@ impl Filesystem {
         for moved in std::iter::once(source).chain(target) {
             self.forget_listings(moved.ino);
         }
-        self.settle_move(moved?, &to_path);
-        Ok(())
+        self.settle_move(moved?, &to_path).and(forgotten)
     }
 
     /// What is not stored at a path and below.
@@ -303,7 +306,8 @@ impl Filesystem {
         let seen = self.inodes.child(to.parent, to.name).filter(|seen| seen.is_dir());
         if let Some(seen) = seen.filter(|seen| target.is_none_or(|target| target.ino != seen.ino)) {
             self.forget_listings(seen.ino);
-            self.nameless(&seen);
+            // It was a copy: nothing of it is in the journal.
+            let _ = self.nameless(&seen);
         }
     }
 

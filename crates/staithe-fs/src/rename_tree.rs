@@ -115,9 +115,15 @@ impl Filesystem {
     /// After the names of a moved tree are what they are to be: the journal says of all that is not stored below where it
     /// is now, and that the move is done, or what remains of it; all of that at once, so that no crash brings an old name
     /// back.
-    pub(crate) fn settle_move(&self, moved: TreeMove, to: &str) {
+    ///
+    /// # Errors
+    /// As [`keep_anew`](Self::keep_anew).
+    pub(crate) fn settle_move(&self, moved: TreeMove, to: &str) -> Result<()> {
         let TreeMove { id, remains } = moved;
-        self.keep_anew(&self.unstored_below(to), vec![(id, remains)]);
+        let unstored = self.unstored_below(to);
+        let said = self.keep_anew(&unstored, vec![(id, remains)]);
+        self.retry_moved(&unstored);
+        said
     }
 
     /// Finishes a move that a crash interrupted. What somebody wrote since, under either name, stays: an object

@@ -40,11 +40,14 @@ pub(crate) fn free_on(disk: &StatVfs) -> u64 {
 }
 
 impl Reserve {
-    /// Nothing is held yet, nor any more what a process before this one held.
+    /// Nothing is held yet. What a process before this one held stays until [`take_over`](Self::take_over).
     pub(crate) fn new(dir: &Path) -> Arc<Self> {
-        let reserve = Self { dir: dir.to_owned(), held: AtomicU64::new(0), file: Mutex::new(None) };
-        reserve.remove();
-        Arc::new(reserve)
+        Arc::new(Self { dir: dir.to_owned(), held: AtomicU64::new(0), file: Mutex::new(None) })
+    }
+
+    /// Gives back what a process before this one held, once the state directory is known to be ours.
+    pub(crate) fn take_over(&self) {
+        self.remove();
     }
 
     fn path(&self) -> PathBuf {
@@ -113,7 +116,9 @@ impl Reserve {
 
 impl Drop for Reserve {
     fn drop(&mut self) {
-        self.remove();
+        if self.file.get_mut().is_some() {
+            self.remove();
+        }
     }
 }
 
@@ -127,8 +132,11 @@ mod tests {
     fn it_is_held_in_blocks_and_goes_with_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("reserve"), "left by another").unwrap();
-        let reserve = Reserve::new(dir.path());
         let path = dir.path().join("reserve");
+        drop(Reserve::new(dir.path()));
+        let reserve = Reserve::new(dir.path());
+        assert!(path.exists(), "the directory may be refused yet");
+        reserve.take_over();
         assert!(!path.exists() && !reserve.is_held());
         reserve.ease();
         assert!(reserve.hold() && reserve.hold() && reserve.is_held());

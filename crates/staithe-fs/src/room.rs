@@ -43,7 +43,7 @@ impl Room {
     /// Whether a kernel may write to staging files by itself: what that takes is neither counted nor refused in time, so
     /// only without a bound, and while the reserve is held otherwise.
     pub(crate) fn can_be_taken_untold(&self) -> bool {
-        self.limit == u64::MAX && (self.reserve.is_held() || self.reserve.hold())
+        self.limit == u64::MAX && self.reserve.hold()
     }
 
     /// Fails if so many bytes more would take the last of the disk. One statvfs(2) for each part of the reserve that is

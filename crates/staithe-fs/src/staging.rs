@@ -201,6 +201,13 @@ impl Staged {
         }
     }
 
+    /// The same, for one whose base is not to be believed: all that is local counts as different from it. O(ranges).
+    pub(crate) fn state_of_all_local(&self) -> StagedState {
+        let mut state = self.state();
+        state.dirty.extend(self.present.iter().cloned());
+        state
+    }
+
     /// Writes at `offset`; a gap behind the end becomes zeros. Returns how many bytes were taken: fewer than given
     /// only if the disk filled up in the middle, and then what was taken counts.
     ///

@@ -177,8 +177,11 @@ impl Filesystem {
             return Ok(());
         }
         let object = self.head(key.clone()).await?;
-        if let Some(wrong) = object.filter(|o| is_of(o, meta)) {
-            let if_match = self.store.capabilities().delete_if_match.then_some(wrong.version.etag);
+        if let Some(wrong) = object.filter(|o| is_of(o, meta))
+            // Without a condition it could be another client's that goes: then the wrong one stays.
+            && self.store.capabilities().delete_if_match
+        {
+            let if_match = Some(wrong.version.etag);
             self.store.delete(DeleteRequest { if_match, ..DeleteRequest::latest(key.clone()) }).await?;
         }
         Ok(())

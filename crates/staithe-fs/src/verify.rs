@@ -140,11 +140,6 @@ impl Filesystem {
         let journal = self.journal.clone();
         blocking(move || journal.pending()).await
     }
-
-    /// Whether the journal still has an intent to finish.
-    async fn is_pending(&self, id: IntentId) -> Result<bool> {
-        Ok(self.pending().await?.iter().any(|(pending, _)| *pending == id))
-    }
 }
 
 impl Run<'_> {
@@ -171,11 +166,24 @@ impl Run<'_> {
         detail: impl Into<String>,
         mend: impl Future<Output = Result<Repair>>,
     ) {
+        self.differs_under((), path, kind, detail, mend).await;
+    }
+
+    /// The same, mending under a lock. It is let go before anybody is told: who listens may take as long as they like.
+    async fn differs_under<G>(
+        &self,
+        guard: G,
+        path: impl Into<String>,
+        kind: DifferenceKind,
+        detail: impl Into<String>,
+        mend: impl Future<Output = Result<Repair>>,
+    ) {
         let outcome = if self.request.repair {
             mend.await.unwrap_or_else(|error| Repair::Left(with_causes(&error)))
         } else {
             Repair::NotAsked
         };
+        drop(guard);
         self.progress.send_modify(|progress| {
             progress.differences += 1;
             progress.repaired += u64::from(matches!(outcome, Repair::Done(_)));

@@ -133,7 +133,9 @@ impl Filesystem {
         Err(FsError::new(FsErrorKind::BadHandle, "the file is not open for writing"))
     }
 
-    fn refuse_too_large(&self, end: u64) -> Result<()> {
+    /// # Errors
+    /// `TooLarge` beyond the store's largest object.
+    pub(crate) fn refuse_too_large(&self, end: u64) -> Result<()> {
         if end > self.store.capabilities().object_size_max {
             return Err(FsError::new(FsErrorKind::TooLarge, "the store takes no object of that size"));
         }

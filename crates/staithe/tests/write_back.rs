@@ -271,6 +271,22 @@ fn what_the_store_refuses_keeps_umount_flush_from_unmounting() {
 }
 
 #[test]
+fn what_the_store_refuses_under_one_name_is_tried_at_once_under_another() {
+    let bench = Bench::new();
+    let mount = bench.start();
+    fs::create_dir(mount.path().join("old")).unwrap();
+    sync(&mount);
+    let refused = When::operation(Operation::PutObject).key("old/file");
+    let _refusals = bench.server.faults().inject(refused, Fault::access_denied());
+    fs::write(mount.path().join("old/file"), "bytes").unwrap();
+    assert!(wait_until(SOON, || is_in(&mount, "old/file", "failed")));
+    fs::rename(mount.path().join("old"), mount.path().join("new")).unwrap();
+    assert!(wait_until(SOON, || bench.bucket().get("new/file").is_some()));
+    assert_eq!(bench.bucket().get("new/file").unwrap(), b"bytes");
+    assert_eq!(bench.bucket().get("old/file"), None);
+}
+
+#[test]
 fn what_a_plain_umount_cannot_store_is_stored_by_the_next_mount() {
     let bench = Bench::new();
     let mut mount = bench.start();

@@ -57,10 +57,10 @@ impl Run<'_> {
             Ok(true) => {}
             Ok(false) => {
                 // Whoever of us changes the object just now has it forgotten before this is had.
-                let _guard = self.fs.locks.acquire(vec![Scope::Name(path.clone())]).await;
+                let guard = self.fs.locks.acquire(vec![Scope::Name(path.clone())]).await;
                 if matches!(self.is_kept_rightly(&object).await, Ok(false)) {
                     let detail = "its attributes are remembered otherwise than the store has them";
-                    self.differs(path, DifferenceKind::Attributes, detail, async {
+                    self.differs_under(guard, path, DifferenceKind::Attributes, detail, async {
                         self.fs.recall.forget(&object.key);
                         Ok(Repair::Done("forgotten"))
                     })

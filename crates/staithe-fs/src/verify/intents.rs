@@ -1,19 +1,21 @@
 //! The journal: intents that nobody carries out.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use staithe_store::{HeadRequest, Key, MultipartUpload, ObjectMeta, UploadId};
 
+use super::staged::{id, open_files};
 use super::{DifferenceKind, Repair, Run};
 use crate::commit::{is_file_of, sum_of_file};
-use crate::error::Result;
+use crate::error::{FsError, Result};
 use crate::intent::{Intent, StoreIntent};
 use crate::journal::IntentId;
 use crate::locks::Scope;
 use crate::metadata::{FileMeta, write_id};
 use crate::recovery::describe;
 use crate::remote::found;
+use crate::upload::blocking;
 
 /// What is left for the next mount: what it does to the names may be in the way of those who use them now.
 const NEXT_MOUNT: &str = "the next mount finishes it";
@@ -64,15 +66,15 @@ impl Run<'_> {
             Intent::RenameTree { .. } => Scope::Subtree(path.to_owned()),
             _ => Scope::Name(path.to_owned()),
         };
-        let _guard = self.fs.locks.acquire(vec![scope]).await;
+        let guard = self.fs.locks.acquire(vec![scope]).await;
         let is_taken = self.carried_out().contains(&id) || self.fs.uploads.has(id);
-        if is_taken || !self.fs.is_pending(id).await? {
+        if is_taken || !self.fs.journal.has(id) {
             return Ok(());
         }
         if let Intent::Upload { key, upload_id } = intent {
             let detail = "an upload that nobody completes any more";
             let mend = self.abort(id, key, upload_id);
-            self.differs(path, DifferenceKind::Upload, detail, mend).await;
+            self.differs_under(guard, path, DifferenceKind::Upload, detail, mend).await;
             return Ok(());
         }
         let (detail, mend) = match self.what_is_there(intent).await? {
@@ -83,21 +85,27 @@ impl Run<'_> {
         };
         let mending = async {
             let Some(copy) = mend else { return Ok(Repair::Left(String::from(NEXT_MOUNT))) };
-            self.fs.forget_intent(id).await;
-            if let Some(Err(error)) = copy.map(std::fs::remove_file) {
-                tracing::warn!(path, %error, "a staging file was left behind");
+            self.strike_out(id).await?;
+            if let Some(copy) = copy {
+                blocking(move || remove_unless_open(&copy)).await?;
             }
             Ok(Repair::Done("struck out"))
         };
-        self.differs(path, DifferenceKind::Intent, detail, mending).await;
+        self.differs_under(guard, path, DifferenceKind::Intent, detail, mending).await;
         Ok(())
     }
 
     async fn abort(&self, id: IntentId, key: &Key, upload_id: &UploadId) -> Result<Repair> {
         let upload = MultipartUpload { key: key.clone(), id: upload_id.clone(), initiated: None };
         self.fs.store.abort_multipart(&upload).await?;
-        self.fs.forget_intent(id).await;
+        self.strike_out(id).await?;
         Ok(Repair::Done("aborted"))
+    }
+
+    /// What stands in the journal all the same is left as it is, with what it speaks of.
+    async fn strike_out(&self, id: IntentId) -> Result<()> {
+        let journal = self.fs.journal.clone();
+        blocking(move || journal.complete(id)).await
     }
 
     /// Whether the store has what an intent is about.
@@ -149,6 +157,16 @@ impl Run<'_> {
         let stored = FileMeta::decode(object, &self.fs.defaults());
         FileMeta { write_id: None, ..stored } == FileMeta { write_id: None, ..meta.clone() }
     }
+}
+
+/// Removes a staging file that nobody uses: an intent that could not be struck out may speak of one that is written on.
+fn remove_unless_open(file: &Path) -> Result<()> {
+    let failed = |error| FsError::local("removing a staging file", error);
+    let meta = file.metadata().map_err(failed)?;
+    if open_files().map_err(failed)?.contains(&id(&meta)) {
+        return Ok(());
+    }
+    std::fs::remove_file(file).map_err(failed)
 }
 
 /// What the store has of what an intent is about.

@@ -93,12 +93,12 @@ fn list(staging: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The files that this process has open: a staging file is open from its making on, for as long as anybody uses it.
-fn open_files() -> io::Result<HashSet<FileId>> {
+pub(super) fn open_files() -> io::Result<HashSet<FileId>> {
     let open = std::fs::read_dir("/proc/self/fd")?.flatten();
     // One that was closed meanwhile is none.
     Ok(open.filter_map(|fd| std::fs::metadata(fd.path()).ok()).map(|meta| id(&meta)).collect())
 }
 
-fn id(meta: &Metadata) -> FileId {
+pub(super) fn id(meta: &Metadata) -> FileId {
     (meta.dev(), meta.ino())
 }

@@ -59,6 +59,9 @@ struct Log {
     said: Said,
     /// What lies behind the end, in bytes.
     torn: u64,
+    /// Where what an earlier process wrote, and may not have made durable, begins. If its sync failed, the system takes
+    /// those pages for clean, and no later sync writes them.
+    unsure_from: u64,
     /// Something was written since it was opened.
     is_written: bool,
     /// After an error it is not certain what the file has.
@@ -124,6 +127,11 @@ impl DiskJournal {
         self.log.lock().torn
     }
 
+    /// Whether an intent is recorded, and not completed. O(1).
+    pub fn has(&self, id: IntentId) -> bool {
+        self.log.lock().said.live.contains_key(&id)
+    }
+
     /// Writes a batch; it survives the end of the process then.
     fn append(&self, entries: &[Entry]) -> Result<(), JournalError> {
         if entries.is_empty() {
@@ -140,8 +148,9 @@ impl DiskJournal {
     /// Makes durable what was written.
     fn settle(&self) -> Result<(), JournalError> {
         let (file, reached) = {
-            let log = self.log.lock();
+            let mut log = self.log.lock();
             log.refuse_broken()?;
+            log.renew().map_err(|error| failed("write to", error))?;
             (Arc::clone(&log.file), Reached { log: log.number, len: log.said.end })
         };
         // Others write meanwhile.
@@ -172,7 +181,20 @@ impl DiskJournal {
 impl Log {
     fn new(file: File, number: u64, said: Said) -> Self {
         let compact_at = SMALL;
-        Self { file: Arc::new(file), number, said, torn: 0, is_written: false, is_broken: false, compact_at }
+        let (file, unsure_from) = (Arc::new(file), said.end);
+        Self { file, number, said, torn: 0, unsure_from, is_written: false, is_broken: false, compact_at }
+    }
+
+    /// Writes once more, as it is, what an earlier process may not have made durable.
+    fn renew(&mut self) -> io::Result<()> {
+        let mut piece = vec![0; COPY_BATCH.min((self.said.end - self.unsure_from) as usize)];
+        while self.unsure_from < self.said.end {
+            let len = piece.len().min((self.said.end - self.unsure_from) as usize);
+            self.file.read_exact_at(&mut piece[..len], self.unsure_from)?;
+            self.file.write_all_at(&piece[..len], self.unsure_from)?;
+            self.unsure_from += len as u64;
+        }
+        Ok(())
     }
 
     fn refuse_broken(&self) -> Result<(), JournalError> {
@@ -191,6 +213,9 @@ impl Log {
             self.file.set_len(end).map_err(unwritten)?;
             self.torn = 0;
         }
+        if !self.is_written {
+            self.renew().map_err(unwritten)?;
+        }
         let frame = log::frame(self.number, end, entries).map_err(unwritten)?;
         if let Err(error) = self.file.write_all_at(&frame, end) {
             // Half a frame is none; but nothing may follow it.
@@ -198,7 +223,9 @@ impl Log {
             return Err(unwritten(error));
         }
         self.is_written = true;
-        self.said.append(&frame)
+        self.said.append(&frame)?;
+        self.unsure_from = self.said.end;
+        Ok(())
     }
 
     fn is_sparse(&self) -> bool {
@@ -317,7 +344,7 @@ fn read(dir: &Path) -> Result<(Log, Mark), JournalError> {
     }
     let len = file.metadata().map_err(|error| failed("examine", error))?.len();
     let mut log = Log::new(file, header.number, said);
-    log.torn = len - end;
+    (log.torn, log.unsure_from) = (len - end, durable);
     Ok((log, mark))
 }
 
