@@ -17,7 +17,7 @@
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
 //! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run; `failpoint`:
 //! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
-//! that agrees with the store. `status`: what it says of itself.
+//! that agrees with the store. `view`: what a bucket held at one moment. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -76,6 +76,7 @@ mod table;
 mod tries;
 mod upload;
 mod verify;
+mod view;
 mod warm;
 mod write;
 
@@ -97,4 +98,8 @@ pub use refresh::{RefreshFailure, RefreshReport};
 pub use status::{FsStatus, ReadStats};
 pub use sync::{SyncProgress, SyncReport};
 pub use verify::{Difference, DifferenceKind, Repair, VerifyProgress, VerifyRequest};
+pub use view::{
+    Inventory, Manifest, ManifestHeader, ManifestReader, Taken, ViewChange, ViewObject, diff_manifests,
+    read_header, take_inventory, take_manifest,
+};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

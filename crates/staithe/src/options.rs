@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 
+mod snapshot;
+
+pub(crate) use snapshot::{CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions};
+
 const SOURCES: &str = "s3://bucket[/prefix], file:///directory or memory://";
 
 #[derive(Debug, Parser)]
@@ -43,8 +47,8 @@ pub(crate) enum Command {
     Reload(Rest),
     /// Compare what is here of a mount with what the store has, and mend what differs
     Verify(VerifyOptions),
-    #[command(hide = true)]
-    Snapshot(Rest),
+    /// Write down what a bucket holds, and compare what was written down
+    Snapshot(SnapshotOptions),
 }
 
 impl Command {

@@ -94,7 +94,6 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
         let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
         assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
     }
-    assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
     for hidden in ["--metrics", "--detached", "  reload"] {
