@@ -328,7 +328,7 @@ impl Filesystem {
             }
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
-            (name, Dent::File { size, etag, modified: SystemTime::now(), told: false, kind })
+            (name, Dent::File { size, etag, id: None, modified: SystemTime::now(), told: false, kind })
         };
         let missing = stream.shown.missing(local);
         stream.shown.extend(missing.into_iter().map(entry));

@@ -375,6 +375,7 @@ impl Filesystem {
             (Some(remote), kind) => Dent::File {
                 size: remote.size,
                 etag: remote.version.etag.clone(),
+                id: remote.version.id.clone(),
                 modified: state.meta.mtime,
                 told: false,
                 kind: Some(kind),

@@ -99,7 +99,7 @@ pub use status::{FsStatus, ReadStats};
 pub use sync::{SyncProgress, SyncReport};
 pub use verify::{Difference, DifferenceKind, Repair, VerifyProgress, VerifyRequest};
 pub use view::{
-    Inventory, Manifest, ManifestHeader, ManifestReader, Taken, ViewChange, ViewObject, diff_manifests,
-    read_header, take_inventory, take_manifest,
+    Inventory, Manifest, ManifestHeader, ManifestReader, PinnedStore, Taken, ViewChange, ViewObject,
+    ViewStatus, diff_manifests, read_header, take_inventory, take_manifest,
 };
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

@@ -8,7 +8,8 @@
 //! 1. A manifest is whole or refused: each block and the whole of it have a checksum, the number of objects is in the
 //!    footer, keys ascend and begin with the prefix. Nothing of it is believed before all of it was seen.
 //! 2. It appears whole at its place, or not at all: written aside, synced, renamed.
-//! 3. Writing, comparing and reading it takes memory for a block, however many objects there are; only what is mounted is
+//! 3. A mount of a view ([`PinnedStore`]) shows one view at a time, whole; see `pinned`.
+//! 4. Writing, comparing and reading it takes memory for a block, however many objects there are; only what is mounted is
 //!    in memory ([`Manifest`]).
 
 mod decode;
@@ -19,7 +20,9 @@ mod format;
 mod inventory;
 mod manifest;
 mod object;
+mod pinned;
 mod sort;
+mod streams;
 mod take;
 
 pub use diff::{ViewChange, diff_manifests};
@@ -28,4 +31,5 @@ pub use format::ManifestHeader;
 pub use inventory::{Inventory, take_inventory};
 pub use manifest::Manifest;
 pub use object::ViewObject;
+pub use pinned::{PinnedStore, ViewStatus};
 pub use take::{Taken, take_manifest};

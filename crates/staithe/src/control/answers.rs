@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use staithe_fs::{
-    Difference, Filesystem, FsStatus, SyncProgress, VerifyProgress, VerifyRequest, WarmReport, WarmRequest,
+    Difference, Filesystem, FsStatus, PinnedStore, SyncProgress, VerifyProgress, VerifyRequest, WarmReport,
+    WarmRequest,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
@@ -29,6 +30,8 @@ const NEWS_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) fs: Arc<Filesystem>,
+    /// The view that is shown; `None`: what the bucket holds.
+    pub(crate) view: Option<Arc<PinnedStore>>,
     pub(crate) source: String,
     pub(crate) mountpoint: PathBuf,
     pub(crate) started: Instant,
@@ -140,6 +143,7 @@ async fn status(served: &Served) -> Result<Status, String> {
         hedges_asked: figures.read.hedges_asked,
         hedges_won: figures.read.hedges_won,
         cache: cache(served, &figures),
+        view: served.view.as_ref().map(|view| view.status().into()),
     })
 }
 

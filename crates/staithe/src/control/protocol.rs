@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use staithe_fs::{
     Difference, DifferenceKind, Job, JobCounts, JobPhase, RefreshReport, Repair, SyncProgress, SyncReport,
-    VerifyProgress, WarmReport,
+    VerifyProgress, ViewStatus, WarmReport,
 };
 
 /// The version of requests and replies.
@@ -87,6 +87,24 @@ pub(crate) struct Status {
     pub(crate) hedges_won: u64,
     /// `null`: there is none.
     pub(crate) cache: Option<Cache>,
+    /// `null`: what the bucket holds is shown.
+    #[serde(default)]
+    pub(crate) view: Option<View>,
+}
+
+/// The view that is shown instead of what the bucket holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct View {
+    /// The manifest.
+    pub(crate) file: String,
+    /// How many views were shown, this one included.
+    pub(crate) epoch: u64,
+    /// The moment that it shows, as RFC 3339 has it.
+    pub(crate) shows: String,
+    pub(crate) objects: u64,
+    pub(crate) memory_bytes: u64,
+    /// Earlier views that are still in memory.
+    pub(crate) old_epochs: u64,
 }
 
 /// The cache on the local disk.
@@ -290,6 +308,19 @@ impl From<&WarmReport> for Warming {
             bytes_fetched: report.bytes_fetched,
             failed: report.failed,
             failures: failures.map(|f| Failed { path: f.path.clone(), reason: f.reason.clone() }).collect(),
+        }
+    }
+}
+
+impl From<ViewStatus> for View {
+    fn from(status: ViewStatus) -> Self {
+        Self {
+            file: status.file.to_string_lossy().into_owned(),
+            epoch: status.epoch,
+            shows: humantime::format_rfc3339_millis(status.shows).to_string(),
+            objects: status.objects,
+            memory_bytes: status.memory,
+            old_epochs: status.old,
         }
     }
 }
