@@ -125,6 +125,17 @@ impl Filesystem {
         report
     }
 
+    /// Does `change`, which changes what the store shows, and forgets all that is known of names and attributes. What is
+    /// learned while it does is believed by nobody afterwards, so that who looks sees the store as it was before or as
+    /// it is after, and who looks when this returns, as it is after. Nothing is forgotten if the change fails. Blocks.
+    pub(crate) fn refresh_around<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let running = self.refreshes.begin();
+        let done = change()?;
+        self.forget_path("")?;
+        drop(running);
+        Ok(done)
+    }
+
     async fn refresh_path(&self, path: &str) -> Result<Forgotten> {
         let gone = || FsError::new(FsErrorKind::ReadOnly, "the filesystem is being closed");
         let fs = self.me.upgrade().ok_or_else(gone)?;

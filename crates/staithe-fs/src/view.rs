@@ -23,6 +23,7 @@ mod object;
 mod pinned;
 mod sort;
 mod streams;
+mod swap;
 mod take;
 
 pub use diff::{ViewChange, diff_manifests};

@@ -10,7 +10,9 @@ use crate::failure::Failure;
 
 mod snapshot;
 
-pub(crate) use snapshot::{CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions};
+pub(crate) use snapshot::{
+    CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions, SwapOptions,
+};
 
 const SOURCES: &str = "s3://bucket[/prefix], file:///directory or memory://";
 

@@ -1,7 +1,8 @@
-//! `staithe snapshot`: manifests of what a bucket holds.
+//! `staithe snapshot`: manifests of what a bucket holds, and which one a mount shows.
 
 mod create;
 mod show;
+mod swap;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ pub(crate) fn run(command: &SnapshotCommand) -> Result<u8, Failure> {
         SnapshotCommand::Create(options) => create::run(options),
         SnapshotCommand::List(options) => show::list(options),
         SnapshotCommand::Diff(options) => show::diff(options),
+        SnapshotCommand::Swap(options) => swap::run(options),
     }
 }
 

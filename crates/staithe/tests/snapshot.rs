@@ -33,8 +33,12 @@ fn a_bucket_is_written_down_whole_and_compared_with_what_it_was() {
         let bucket = place.bucket();
         // More than two pages of a listing.
         let names: Vec<_> = (0..2100).map(|n| format!("many/{n:04}")).collect();
-        names.iter().for_each(|name| bucket.put(name, name.as_bytes()));
-        ["changed", "gone", "same", "d/\u{7}bell"].iter().for_each(|key| bucket.put(key, "old"));
+        for name in &names {
+            bucket.put(name, name.as_bytes());
+        }
+        for key in ["changed", "gone", "same", "d/\u{7}bell"] {
+            bucket.put(key, "old");
+        }
         assert!(create(&place, "a", &[]).starts_with("2104 objects, "));
         bucket.put("changed", "changed bytes");
         bucket.put("new", "new");
@@ -67,7 +71,9 @@ fn a_bucket_is_written_down_whole_and_compared_with_what_it_was() {
 fn a_prefix_and_a_moment_are_all_that_a_manifest_is_of() {
     let place = Views::new(Versioning::On);
     let bucket = place.bucket();
-    ["in/a", "in/b", "in", "inner", "out"].iter().for_each(|key| bucket.put(key, "x"));
+    for key in ["in/a", "in/b", "in", "inner", "out"] {
+        bucket.put(key, "x");
+    }
     let below = format!("s3://{BUCKET}/in");
     place.done(&["create", &below, "-o", "p"]);
     assert_eq!(keys(&place, "p"), ["in/a", "in/b"]);
@@ -96,7 +102,9 @@ fn a_directory_is_written_down_too() {
 #[test]
 fn what_is_no_whole_manifest_is_refused_in_one_sentence() {
     let place = Views::new(Versioning::Off);
-    (0..50).for_each(|n| place.bucket().put(&format!("{n}"), "x"));
+    for n in 0..50 {
+        place.bucket().put(&format!("{n}"), "x");
+    }
     create(&place, "whole", &[]);
     let whole = fs::read(place.file("whole")).unwrap();
     let mut damaged = whole.clone();
@@ -126,7 +134,9 @@ fn what_is_no_whole_manifest_is_refused_in_one_sentence() {
 #[test]
 fn a_listing_that_fails_leaves_the_manifest_that_was_there() {
     let place = Views::new(Versioning::Off);
-    (0..1500).for_each(|n| place.bucket().put(&format!("{n:04}"), "x"));
+    for n in 0..1500 {
+        place.bucket().put(&format!("{n:04}"), "x");
+    }
     create(&place, "v", &[]);
     let before = fs::read(place.file("v")).unwrap();
     place.server.faults().inject(When::operation(Operation::ListObjectsV2).nth(2), Fault::access_denied());

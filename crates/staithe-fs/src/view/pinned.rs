@@ -16,10 +16,10 @@ use std::time::{Instant, SystemTime};
 use async_trait::async_trait;
 use staithe_snapshot::{Config, SnapshotCell};
 use staithe_store::{
-    Capabilities, CopyRequest, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse, HeadRequest,
-    Key, ListPage, ListRequest, Metadata, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken,
-    PartNumber, PartReceipt, Payload, PutCondition, StoreError, UploadPage, Version, VersionPage, VolumeInfo,
-    Written,
+    Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse,
+    HeadRequest, Key, ListPage, ListRequest, Metadata, MultipartUpload, NewObject, ObjectMeta, ObjectStore,
+    PageToken, PartNumber, PartReceipt, Payload, PutCondition, StoreError, UploadPage, Version, VersionPage,
+    VolumeInfo, Written,
 };
 
 use super::manifest::Manifest;
@@ -80,6 +80,11 @@ impl PinnedStore {
         check(&manifest, &inner.volume(), prefix)?;
         let views = SnapshotCell::with_config(manifest, Config::default());
         Ok(Self { inner, prefix: prefix.to_owned(), attributes, views, streams: Streams::default() })
+    }
+
+    /// Fails unless `manifest` is of the volume and prefix that are shown.
+    pub(super) fn check(&self, manifest: &Manifest) -> Result<()> {
+        check(manifest, &self.inner.volume(), &self.prefix)
     }
 
     /// What it shows, now.
@@ -184,6 +189,11 @@ impl ObjectStore for PinnedStore {
             metadata: Metadata::new(),
             content_type: None,
         })
+    }
+
+    async fn checksum(&self, request: HeadRequest) -> staithe_store::Result<Option<Crc64Nvme>> {
+        let version = Some(self.version_of("checksum", &request.key, request.version)?);
+        self.inner.checksum(HeadRequest { key: request.key, version }).await
     }
 
     async fn get(&self, request: GetRequest) -> staithe_store::Result<GetResponse> {

@@ -16,8 +16,8 @@ use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
 use super::protocol::{
-    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Synced, Syncing,
-    Verify, VerifyNews, Verifying, Warm, Warming,
+    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Swap, Synced,
+    Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 use crate::failure::chain;
 
@@ -71,6 +71,7 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
         Request::Status {} => json(&status(served).await?),
         Request::Warm(wanted) => json(&warm(served, wanted, &news).await?),
         Request::Refresh(wanted) => json(&refresh(served, &wanted, &news).await),
+        Request::Swap(wanted) => json(&swap(served, wanted, &news).await?),
         Request::Sync {} => json(&sync(served, &news).await),
         Request::Jobs(wanted) => json(&jobs(served, wanted, &news).await?),
         Request::RetryJobs(wanted) => {
@@ -171,6 +172,14 @@ async fn warm(served: &Served, wanted: Warm, news: &News) -> Result<Warming, Str
 
 async fn refresh(served: &Served, wanted: &Refresh, news: &News) -> Refreshed {
     meanwhile(served.fs.refresh(&wanted.paths), || news.tell(&Value::Null)).await.into()
+}
+
+async fn swap(served: &Served, wanted: Swap, news: &News) -> Result<View, String> {
+    let view =
+        served.view.as_ref().ok_or("this mount was not given a --snapshot, so there is none to swap")?;
+    let swapping = served.fs.swap_view(view, wanted.file.into());
+    let swapped = meanwhile(swapping, || news.tell(&Value::Null)).await;
+    swapped.map(View::from).map_err(|error| chain(&error))
 }
 
 async fn sync(served: &Served, news: &News) -> Synced {

@@ -29,6 +29,8 @@ pub(crate) enum Request {
     Warm(Warm),
     /// Forget names and attributes. News: it is still at it. Done: [`Refreshed`].
     Refresh(Refresh),
+    /// Show another view. News: it is still at it. Done: [`View`].
+    Swap(Swap),
     /// Wait until the store has everything that it lacks now. News: [`Syncing`]. Done: [`Synced`].
     Sync {},
     /// What is to be stored, and what is being done about it. News: it is still at it. Done: [`JobList`].
@@ -185,6 +187,13 @@ pub(crate) struct Refreshed {
     /// Files and directories in memory.
     pub(crate) inodes: u64,
     pub(crate) failures: Vec<Failed>,
+}
+
+/// Which view to show.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Swap {
+    /// The manifest, by its full path.
+    pub(crate) file: String,
 }
 
 /// Where to look: at these paths and below.
@@ -463,7 +472,8 @@ mod tests {
         let paths = || Paths { paths: vec!["d".to_owned()] };
         let jobs = [Request::Jobs(paths()), Request::RetryJobs(paths()), Request::CancelJobs(paths())];
         let verify = Request::Verify(Verify { path: "d".to_owned(), repair: true });
-        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify];
+        let swap = Request::Swap(Swap { file: "/views/a b".to_owned() });
+        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify, swap];
         for request in others.into_iter().chain(jobs) {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));

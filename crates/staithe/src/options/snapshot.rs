@@ -21,6 +21,8 @@ pub(crate) enum SnapshotCommand {
     List(ListOptions),
     /// Show what differs between two manifests
     Diff(DiffOptions),
+    /// Show another manifest in a mount that shows one
+    Swap(SwapOptions),
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +46,14 @@ pub(crate) struct CreateOptions {
 #[derive(Debug, Args)]
 pub(crate) struct ListOptions {
     /// A manifest
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SwapOptions {
+    /// Where it is mounted, or any path in it
+    pub(crate) mountpoint: PathBuf,
+    /// A manifest of the same volume and prefix
     pub(crate) file: PathBuf,
 }
 

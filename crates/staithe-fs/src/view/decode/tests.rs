@@ -28,7 +28,9 @@ fn object(key: &str) -> ViewObject {
 
 fn written(prefix: &str, objects: &[ViewObject]) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new(), &header(prefix)).unwrap();
-    objects.iter().for_each(|object| encoder.push(object).unwrap());
+    for object in objects {
+        encoder.push(object).unwrap();
+    }
     assert_eq!(encoder.objects(), objects.len() as u64);
     encoder.finish().unwrap()
 }

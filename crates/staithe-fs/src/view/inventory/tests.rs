@@ -127,7 +127,9 @@ fn what_does_not_fit_into_memory_is_sorted_on_the_disk() {
         version: Version { etag: ETag::new("e"), id: None },
         modified: UNIX_EPOCH,
     };
-    (0..5000).for_each(|n| sorter.push(object(n)).unwrap());
+    for n in 0..5000 {
+        sorter.push(object(n)).unwrap();
+    }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "runs have no names");
     let mut keys = vec![];
     sorter
@@ -138,6 +140,7 @@ fn what_does_not_fit_into_memory_is_sorted_on_the_disk() {
         .unwrap();
     assert_eq!(keys, (0..5000).map(|n| format!("{n:04}")).collect::<Vec<_>>());
     let mut twice = Sorter::new(&dir.path().join("view"), 1);
-    [object(1), object(1)].into_iter().for_each(|object| twice.push(object).unwrap());
+    twice.push(object(1)).unwrap();
+    twice.push(object(1)).unwrap();
     assert!(twice.finish(|_| Ok(())).unwrap_err().to_string().contains("twice"));
 }
