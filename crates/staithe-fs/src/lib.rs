@@ -11,7 +11,7 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `answers`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
@@ -21,6 +21,7 @@
 
 mod absences;
 mod ahead;
+mod answers;
 mod api;
 mod attributes;
 mod bodies;
@@ -80,6 +81,7 @@ mod view;
 mod warm;
 mod write;
 
+pub use answers::{Answering, Answers};
 pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, Fence, FsStats, HandleId, Ino,
     Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
