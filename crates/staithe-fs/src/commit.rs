@@ -305,7 +305,7 @@ impl Filesystem {
         if let Some(link) = link {
             let etag = written.version.etag.clone();
             let (size, modified, kind) = (job.size, job.meta.mtime, Some(inode.kind));
-            let dent = Dent::File { size, etag, modified, told: false, kind };
+            let dent = Dent::File { size, etag, id: None, modified, told: false, kind };
             self.remember_since(job.begun, link.parent, &link.name, Some(dent));
         }
         let mut state = inode.state();

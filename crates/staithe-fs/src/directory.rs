@@ -1,6 +1,10 @@
 //! Directory streams: a listing page by page, merged with what is not stored yet.
 //!
 //! A stream numbers its entries as it meets them, so an offset means the same entry for the stream's whole life.
+//!
+//! On a read-only mount a stream that a refresh overtakes goes on as what it was: it shows what was listed, and nothing
+//! else that was learned since, and gives nobody anything to believe. Where a store goes on with the listings that it
+//! has begun (see `view`), that is one view from its first entry to its last.
 
 mod shown;
 
@@ -13,12 +17,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{DirItem, Entry, HandleId, Ino, Kind};
 use crate::config::Ttl;
-use crate::error::Result;
+use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
 use crate::handles::DirHandle;
 use crate::inode::{Inode, Marker};
 use crate::lookup::{Dent, deadline, time_left};
 use crate::names::check_name;
+use crate::refresh::Moment;
 
 pub(crate) use shown::Final;
 use shown::Shown;
@@ -43,6 +48,8 @@ pub(crate) enum Progress {
 /// The page after the last one that was read.
 pub(crate) struct Following {
     token: PageToken,
+    /// Where it was listed: a directory that is gone meanwhile is listed to its end on a read-only mount.
+    prefix: String,
     ahead: Option<PageAhead>,
 }
 
@@ -67,6 +74,8 @@ pub(crate) struct Stream {
     shown: Shown,
     listed: Final,
     progress: Progress,
+    /// When it was begun.
+    began: Option<Moment>,
     /// What was not stored when the listing began.
     unstored: Vec<(Arc<str>, Arc<Inode>)>,
     /// Inodes shown with attributes by the last answer; those that the kernel did not take are let go.
@@ -105,11 +114,12 @@ impl Filesystem {
         for unused in stream.offered.drain(..) {
             self.inodes.let_go(&unused);
         }
-        if offset == 0 && !matches!(stream.progress, Progress::Start) {
+        if offset == 0 {
             *stream = Stream::default();
         }
         let mut items = dots(&handle.inode, offset, max);
         let mut at = offset.max(DOTS);
+        let began = *stream.began.get_or_insert_with(|| self.refreshes.moment());
         if stream.shown.is_gone(at - DOTS) {
             self.list_again(&handle.inode, &mut stream).await?;
         }
@@ -121,8 +131,17 @@ impl Filesystem {
                 continue;
             };
             at = position + DOTS + 1;
-            if let Some(item) = self.item(&handle.inode, &name, &dent, at, &mut stream.offered) {
-                items.push(item);
+            // Before, as an old entry must not take its name from an inode that was learned of since; and afterwards, as
+            // the item may be made of that.
+            let item = if self.is_past(began) {
+                None
+            } else {
+                self.item(&handle.inode, &name, &dent, at, &mut stream.offered)
+            };
+            if self.is_past(began) {
+                items.push(past_item(&handle.inode, &name, &dent, at));
+            } else {
+                items.extend(item);
             }
         }
         stream.shown.pass(at - DOTS);
@@ -130,6 +149,11 @@ impl Filesystem {
             self.ask_ahead(&handle.inode, &mut stream.progress);
         }
         Ok(items)
+    }
+
+    /// Whether a listing that began then goes on as what it was, whatever is there now.
+    fn is_past(&self, began: Moment) -> bool {
+        self.config.read_only && !self.refreshes.none_since(began)
     }
 
     /// Closes a directory stream.
@@ -201,12 +225,24 @@ impl Filesystem {
     }
 
     /// Reads all of the directory once more, for a reader who goes back, or after a page that could not be had.
+    ///
+    /// # Errors
+    /// `Stale` if it goes on as what it was: that cannot be had again.
     async fn list_again(&self, dir: &Inode, stream: &mut Stream) -> Result<()> {
+        let is_past = |stream: &Stream| stream.began.is_some_and(|began| self.is_past(began));
+        let changed = || FsError::new(FsErrorKind::Stale, "what is listed here has changed; begin again");
+        if is_past(stream) {
+            return Err(changed());
+        }
         let (mut listed, mut entries) = (Final::default(), Vec::new());
         stream.progress = Progress::Start;
         stream.unstored = self.unstored_in(dir);
         while let Some(page) = self.next_page(dir, &mut stream.progress).await? {
             entries.extend(listed.page(page));
+        }
+        if is_past(stream) {
+            stream.progress = Progress::Start;
+            return Err(changed());
         }
         stream.shown.list_again(entries);
         self.add_local(dir, stream);
@@ -233,7 +269,11 @@ impl Filesystem {
             }
             Progress::More(following, listing) => (Some(following), listing),
         };
-        let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
+        let prefix = match (self.inodes.path(dir.ino), &following) {
+            (Ok(path), _) => self.prefix_below(&path),
+            (Err(_), Some(following)) if self.config.read_only => following.prefix.clone(),
+            (Err(gone), _) => return Err(gone),
+        };
         let is_first = following.is_none();
         let page = self.list_page(&prefix, following).await?;
         let entries = merge(dir, &prefix, &page);
@@ -243,7 +283,7 @@ impl Filesystem {
         self.recall(dir.ino, &entries).await;
         let last = page.next.is_some().then(|| last_listed(&prefix, &page));
         if let Some(token) = page.next {
-            *progress = Progress::More(Following { token, ahead: None }, listing);
+            *progress = Progress::More(Following { token, prefix, ahead: None }, listing);
         } else {
             *progress = Progress::Done;
             if let Some(listing) = listing {
@@ -256,7 +296,9 @@ impl Filesystem {
 
     /// All of a directory, from memory or out of a listing of a tree.
     async fn whole_page(&self, dir: &Inode) -> Option<Page> {
-        if let Some(known) = self.known_whole(dir) {
+        let moment = self.refreshes.moment();
+        // While what is shown changes, what is remembered may be of before and of after.
+        if let Some(known) = self.known_whole(dir).filter(|_| !self.is_past(moment)) {
             self.note_step(dir);
             self.note_listed(dir, &known.entries, true);
             return Some(known);
@@ -328,11 +370,20 @@ impl Filesystem {
             }
             let (size, kind) = (inode.state().size(), Some(inode.kind));
             let etag = staithe_store::ETag::new("");
-            (name, Dent::File { size, etag, modified: SystemTime::now(), told: false, kind })
+            (name, Dent::File { size, etag, id: None, modified: SystemTime::now(), told: false, kind })
         };
         let missing = stream.shown.missing(local);
         stream.shown.extend(missing.into_iter().map(entry));
     }
+}
+
+/// An entry as it was listed, of which nobody knows any more whether it is there.
+fn past_item(dir: &Inode, name: &str, dent: &Dent, next: u64) -> DirItem {
+    let kind = match dent {
+        Dent::Directory { .. } => Some(Kind::Directory),
+        Dent::File { kind, .. } => *kind,
+    };
+    DirItem { name: name.to_owned(), ino: show_number(dir.ino, next), kind, next, entry: None }
 }
 
 /// The entries that every directory has.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::absences::Absences;
 use crate::ahead::Ahead;
+use crate::answers::Answers;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
 use crate::cache::{CacheStats, DiskCache};
@@ -57,6 +58,7 @@ pub struct Filesystem {
     pub(crate) flat: Flat,
     pub(crate) refreshes: Refreshes,
     pub(crate) absences: Absences,
+    pub(crate) answers: Answers,
     pub(crate) recall: Arc<Recall>,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
@@ -162,6 +164,7 @@ impl Filesystem {
             flat: Flat::default(),
             refreshes: Refreshes::default(),
             absences: Absences::default(),
+            answers: Answers::default(),
             recall,
             locks: PathLocks::default(),
             files: Handles::default(),
@@ -195,6 +198,11 @@ impl Filesystem {
     /// To be drained by a thread that serves no requests.
     pub fn invalidations(&self) -> Receiver<Invalidation> {
         self.told.lock().take().unwrap_or_else(|| channel().1)
+    }
+
+    /// What an adapter's answers to a kernel are counted by, while they are made and sent.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
     }
 
     /// From now on every change of names and every open for writing is refused as read-only; what is open may
@@ -375,6 +383,7 @@ impl Filesystem {
             (Some(remote), kind) => Dent::File {
                 size: remote.size,
                 etag: remote.version.etag.clone(),
+                id: remote.version.id.clone(),
                 modified: state.meta.mtime,
                 told: false,
                 kind: Some(kind),

@@ -11,16 +11,17 @@
 //! protocol's; a store (staithe-store) is its only view of the world.
 //!
 //! # Rooms
-//! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
+//! `lookup`, `revalidate`, `recall`, `refresh`, `absences`, `answers`, `ahead`, `directory`, `flat`, `create`, `remove`, `rename`, `rename_tree`: names. `attributes`: stat and what
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
 //! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run; `failpoint`:
 //! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
-//! that agrees with the store. `status`: what it says of itself.
+//! that agrees with the store. `view`: what a bucket held at one moment. `status`: what it says of itself.
 
 mod absences;
 mod ahead;
+mod answers;
 mod api;
 mod attributes;
 mod bodies;
@@ -76,9 +77,11 @@ mod table;
 mod tries;
 mod upload;
 mod verify;
+mod view;
 mod warm;
 mod write;
 
+pub use answers::{Answering, Answers};
 pub use api::{
     Allocate, Attr, Attributes, Caller, DirItem, DrainReport, Entry, Fence, FsStats, HandleId, Ino,
     Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
@@ -97,4 +100,8 @@ pub use refresh::{RefreshFailure, RefreshReport};
 pub use status::{FsStatus, ReadStats};
 pub use sync::{SyncProgress, SyncReport};
 pub use verify::{Difference, DifferenceKind, Repair, VerifyProgress, VerifyRequest};
+pub use view::{
+    Inventory, Manifest, ManifestHeader, ManifestReader, PinnedStore, Taken, ViewChange, ViewObject,
+    ViewStatus, diff_manifests, read_header, take_inventory, take_manifest,
+};
 pub use warm::{WarmFailure, WarmReport, WarmRequest};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use staithe_dentry::{Lookup as Cached, Token, Value};
-use staithe_store::{ETag, ObjectMeta, ObjectSummary};
+use staithe_store::{ETag, ObjectMeta, ObjectSummary, VersionId};
 
 use crate::ahead::Event;
 use crate::api::{Ino, Invalidation, Kind, Lookup};
@@ -39,6 +39,8 @@ pub(crate) enum Dent {
     File {
         size: u64,
         etag: ETag,
+        /// Of its version, where the listing tells it.
+        id: Option<VersionId>,
         modified: SystemTime,
         /// Whether the store said when it was, of the object as it is.
         told: bool,
@@ -63,7 +65,9 @@ impl Value for Dent {
 
     fn heap_bytes(&self) -> usize {
         match self {
-            Self::File { etag, .. } => etag.as_str().len(),
+            Self::File { etag, id, .. } => {
+                etag.as_str().len() + id.as_ref().map_or(0, |id| id.as_str().len())
+            }
             Self::Directory { .. } => 0,
         }
     }
@@ -75,6 +79,7 @@ impl From<&ObjectSummary> for Dent {
         Self::File {
             size: o.size,
             etag: o.etag.clone(),
+            id: o.id.clone(),
             modified: o.last_modified,
             told: true,
             kind: (!is_link_sized).then_some(Kind::File),
@@ -152,6 +157,9 @@ impl Filesystem {
         let link = || Link { parent, name: Arc::from(name) };
         let state = match child {
             Some(inode) if is_same(&inode, dent) => {
+                if !self.wants_full() {
+                    take_listed(&mut inode.state(), dent, seen);
+                }
                 let known = inode.state().meta_known || !self.wants_full();
                 return (known || self.recall_into(&inode, link(), dent, seen)).then_some(inode);
             }
@@ -385,11 +393,11 @@ impl Filesystem {
                 state.marker = if marker.is_some() { Marker::Present } else { Marker::Unknown };
                 Some(state)
             }
-            Dent::File { size, etag, modified, .. } => {
+            Dent::File { size, etag, id, modified, .. } => {
                 let path = self.path_in(link.parent, &link.name).ok()?;
                 let meta = FileMeta::new(Kind::File, c.file_mode, c.uid, c.gid, *modified);
                 let mut state = State::new(Some(link), meta);
-                let version = staithe_store::Version { etag: etag.clone(), id: None };
+                let version = staithe_store::Version { etag: etag.clone(), id: id.clone() };
                 state.remote = Some(Remote { key: self.key(&path).ok()?, version, size: *size });
                 state.meta_known = false;
                 state.validated = Some(seen);
@@ -421,6 +429,22 @@ fn renew(state: &mut State, meta: &FileMeta, remote: &Remote, asked: Instant) ->
     true
 }
 
+/// Takes in what a listing says of an inode that has the same bytes: another client may have stored them again.
+/// Not what was listed before the inode was asked about.
+fn take_listed(state: &mut State, dent: &Dent, seen: Instant) {
+    let Dent::File { id, modified, told: true, .. } = dent else { return };
+    let is_older = state.validated.is_some_and(|validated| seen < validated);
+    if is_older || state.is_dirty() || state.is_local() {
+        return;
+    }
+    if !state.meta_known {
+        (state.meta.atime, state.meta.mtime, state.meta.ctime) = (*modified, *modified, *modified);
+    }
+    if let (Some(remote), Some(id)) = (state.remote.as_mut(), id) {
+        remote.version.id = Some(id.clone());
+    }
+}
+
 /// Whether a remembered name means this inode.
 pub(crate) fn is_same(inode: &Inode, dent: &Dent) -> bool {
     match dent {
@@ -437,6 +461,7 @@ fn dent_of(answer: &Answer) -> Option<Dent> {
         Answer::Object(o, _) => Some(Dent::File {
             size: o.size,
             etag: o.version.etag.clone(),
+            id: o.version.id.clone(),
             modified: o.last_modified,
             told: true,
             kind: None,

@@ -6,7 +6,8 @@
 //!    and an answer from memory that was found before, hold for who asked, once; and a change of ours that was under way
 //!    is done, and asked about. [`Refreshes`] tells them apart.
 //! 2. What the kernel was told before is doubted by it when the refresh returns: each inode by its name, and each
-//!    absence that it was told of (see `absences`).
+//!    absence that it was told of (see `absences`). Answers that were on their way to it are there by then (see
+//!    `answers`).
 //! 3. What is not stored yet, what is open, and what is outside of the paths stays as it is; but that the listing of
 //!    the directory above a path is not whole any more.
 //! 4. The work is proportional to what is in memory at and below the paths.
@@ -125,6 +126,17 @@ impl Filesystem {
         report
     }
 
+    /// Does `change`, which changes what the store shows, and forgets all that is known of names and attributes. What is
+    /// learned while it does is believed by nobody afterwards, so that who looks sees the store as it was before or as
+    /// it is after, and who looks when this returns, as it is after. Nothing is forgotten if the change fails. Blocks.
+    pub(crate) fn refresh_around<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let running = self.refreshes.begin();
+        let done = change()?;
+        self.forget_path("")?;
+        drop(running);
+        Ok(done)
+    }
+
     async fn refresh_path(&self, path: &str) -> Result<Forgotten> {
         let gone = || FsError::new(FsErrorKind::ReadOnly, "the filesystem is being closed");
         let fs = self.me.upgrade().ok_or_else(gone)?;
@@ -153,6 +165,7 @@ impl Filesystem {
             }
             let Some(child) = self.inodes.child(at.ino, name) else {
                 self.forget_unseen(&at, name, names.peek().is_none(), &mut forgotten);
+                self.answers.settled(self.config.op_deadline);
                 drop(running);
                 self.tell_all(&mut forgotten.untold);
                 return Ok(forgotten);
@@ -161,6 +174,7 @@ impl Filesystem {
         }
         forgotten.was_known = true;
         self.forget_tree(at, &mut forgotten);
+        self.answers.settled(self.config.op_deadline);
         drop(running);
         self.tell_all(&mut forgotten.untold);
         Ok(forgotten)

@@ -8,12 +8,14 @@
 //! 1. Every reply is sent, within the deadline where there is one: callers of a request cannot be killed.
 //! 2. A panic, in the filesystem or in building a reply, is answered as an error of that request; the thread
 //!    that serves the session and the runtime go on.
-//! 3. Nothing here holds a lock while it calls the filesystem or sends.
+//! 3. What a filesystem says is sent in the poll in which it says so, and counted all the while: who has the kernel
+//!    doubt what it was told knows when it has all of it.
+//! 4. Nothing here holds a lock while it calls the filesystem or sends.
 
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant};
 use fuser::Errno;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use staithe_fs::{FsError, FsErrorKind, Result};
+use staithe_fs::{Answers, FsError, FsErrorKind, Result};
 use tokio::runtime::Handle;
 
 use crate::errno::{PANICKED, errno};
@@ -77,6 +79,7 @@ pub(crate) struct Dispatcher {
     incidents: Mutex<Incidents>,
     pending: AtomicUsize,
     served: AtomicU64,
+    answers: Answers,
 }
 
 type Outcome<T> = std::thread::Result<Result<T>>;
@@ -91,14 +94,15 @@ impl Drop for Waiting {
 }
 
 impl Dispatcher {
-    /// A dispatcher that gives a request `deadline` at most.
-    pub(crate) fn new(runtime: Handle, deadline: Duration) -> Self {
+    /// A dispatcher that gives a request `deadline` at most; `answers` is the filesystem's.
+    pub(crate) fn new(runtime: Handle, deadline: Duration, answers: Answers) -> Self {
         Self {
             runtime,
             deadline,
             incidents: Mutex::default(),
             pending: AtomicUsize::new(0),
             served: AtomicU64::new(0),
+            answers,
         }
     }
 
@@ -120,6 +124,7 @@ impl Dispatcher {
         work: impl FnOnce() -> Result<T>,
         send: impl FnOnce(R, T),
     ) {
+        let _answering = self.answers.begin();
         let outcome = catch_unwind(AssertUnwindSafe(work));
         self.settle(subject, reply, outcome, send);
     }
@@ -132,6 +137,7 @@ impl Dispatcher {
         work: impl FnOnce() -> Option<Result<T>>,
         send: impl FnOnce(R, T),
     ) -> Option<R> {
+        let _answering = self.answers.begin();
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(None) => return Some(reply),
             Ok(Some(result)) => self.settle(subject, reply, Ok(result), send),
@@ -150,17 +156,21 @@ impl Dispatcher {
         send: impl FnOnce(R, T) + Send + 'static,
     ) {
         let mut future = Box::pin(AssertUnwindSafe(future).catch_unwind());
-        let first = {
-            let _entered = self.runtime.enter();
-            future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        };
-        if let Poll::Ready(outcome) = first {
-            return self.settle(&subject, reply, outcome, send);
+        {
+            let _answering = self.answers.begin();
+            let first = {
+                let _entered = self.runtime.enter();
+                future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            };
+            if let Poll::Ready(outcome) = first {
+                return self.settle(&subject, reply, outcome, send);
+            }
         }
         let subject = subject.into_owned();
         self.pending.fetch_add(1, Ordering::AcqRel);
         let waiting = Waiting(Arc::clone(self));
-        self.runtime.spawn(async move {
+        let answers = self.answers.clone();
+        let answer = async move {
             let this = &waiting.0;
             let outcome = match deadline {
                 Deadline::OfSteps => future.await,
@@ -170,7 +180,13 @@ impl Dispatcher {
                 },
             };
             this.settle(&subject, reply, outcome, send);
-        });
+        };
+        // The poll that ends the future also sends, so that no answer lies between the two.
+        let mut answer = Box::pin(answer);
+        self.runtime.spawn(poll_fn(move |context| {
+            let _answering = answers.begin();
+            answer.as_mut().poll(context)
+        }));
     }
 
     /// Answers with an error that needs no filesystem.

@@ -60,7 +60,7 @@ impl FuseMount {
     pub fn mount(fs: Arc<Filesystem>, runtime: Handle, config: &FuseConfig) -> Result<Self, MountError> {
         let mountpoint = mountpoint::prepare(&config.mountpoint)?;
         let invalidations = fs.invalidations();
-        let dispatcher = Arc::new(Dispatcher::new(runtime, config.deadline));
+        let dispatcher = Arc::new(Dispatcher::new(runtime, config.deadline, fs.answers()));
         let line = Arc::new(Line::new());
         let adapter = Adapter {
             fs,

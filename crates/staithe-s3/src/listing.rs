@@ -168,6 +168,7 @@ fn summary(text: Decoder, object: &Object) -> Result<ObjectSummary> {
         key: text.key(object.key())?,
         size: answer::size(object.size()).ok_or_else(|| text.unreadable("an object without a size"))?,
         etag: object.e_tag().map_or_else(|| ETag::new(""), etag),
+        id: None,
         last_modified: answer::time(object.last_modified()),
     })
 }

@@ -36,7 +36,7 @@ pub mod decorators;
 mod directory;
 mod error;
 mod key;
-mod listing;
+pub mod listing;
 mod memory;
 mod model;
 mod store;

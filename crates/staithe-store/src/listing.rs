@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use crate::{ListPage, ListRequest, ObjectSummary, PageToken, Result, checks};
 
 /// What a walk over the keys meets next.
-pub(crate) enum Entry {
+#[derive(Debug)]
+pub enum Entry {
     /// An object.
     Object(ObjectSummary),
     /// A common prefix that the walk rolled up itself, delimiter included.
@@ -18,7 +19,10 @@ pub(crate) enum Entry {
 /// Builds one page; `next` gives the first entry whose key is `from` or greater, in byte order.
 ///
 /// Costs one call of `next` an entry and one more to know whether there are others.
-pub(crate) fn page(
+///
+/// # Errors
+/// `Invalid` for a token of another store; what `next` says.
+pub fn page(
     request: &ListRequest,
     page_max: u16,
     mut next: impl FnMut(&str) -> Result<Option<Entry>>,

@@ -86,7 +86,7 @@ pub struct ObjectMeta {
     pub content_type: Option<String>,
 }
 
-/// What a listing tells of an object: no metadata, no version id.
+/// What a listing tells of an object: no metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSummary {
     /// The object's key.
@@ -95,6 +95,8 @@ pub struct ObjectSummary {
     pub size: u64,
     /// Its entity tag.
     pub etag: ETag,
+    /// The id of its version, from a listing that tells it; S3's does not.
+    pub id: Option<VersionId>,
     /// When the store took it in.
     pub last_modified: SystemTime,
 }

@@ -1,20 +1,29 @@
-//! A progress bar on standard error, where somebody sees it.
+//! Progress on standard error, where somebody sees it.
 
 use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A progress bar of bytes; it goes when it is dropped.
+/// A progress bar; it goes when it is dropped.
 pub(crate) struct Bar(Option<ProgressBar>);
 
 impl Bar {
-    /// Shows nothing unless standard error is a terminal.
+    /// Bytes of a total. Shows nothing unless standard error is a terminal.
     pub(crate) fn new() -> Self {
+        Self::with("[{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {msg}")
+    }
+
+    /// A number of objects of which nobody knows how many there will be. Shows nothing unless standard error is a
+    /// terminal.
+    pub(crate) fn of_objects() -> Self {
+        Self::with("{spinner} {human_pos} objects, {per_sec}, {msg}")
+    }
+
+    fn with(template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let bar = ProgressBar::new(0);
-        let template = "[{wide_bar}] {bytes} of {total_bytes}, {bytes_per_sec}, {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             // Plain characters: a line that is measured as too long would be cleared with the one above it.
             bar.set_style(style.progress_chars("=> "));

@@ -1,11 +1,13 @@
 //! The life of a mount: open, mount, serve, drain, in this order and back.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use staithe_fs::Filesystem;
+use staithe_fs::{Filesystem, FsError, FsErrorKind, PinnedStore};
 use staithe_fuse::FuseMount;
+use staithe_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -77,12 +79,12 @@ impl Signals {
 
 async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
     let mut signals = Signals::new()?;
-    let (fs, mount) = tokio::select! {
+    let Started { fs, mount, view } = tokio::select! {
         started = start(&settings) => started?,
         name = signals.next() => return Err(Failure::failed(format!("{name} came before the mount was ready"))),
     };
     let entry = register(&settings, &mount);
-    let control = entry.as_ref().and_then(|entry| listen(entry, &settings, &fs, &mount));
+    let control = entry.as_ref().and_then(|entry| listen(entry, &settings, &fs, &mount, view));
     ready(&settings, &mount);
     tokio::select! {
         () = mount.ended() => tracing::info!("unmounted from outside"),
@@ -95,7 +97,14 @@ async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
     Ok((end(&settings, &fs, &mount).await, entry))
 }
 
-async fn start(settings: &Settings) -> Result<(Arc<Filesystem>, FuseMount), Failure> {
+/// What a daemon serves.
+struct Started {
+    fs: Arc<Filesystem>,
+    mount: FuseMount,
+    view: Option<Arc<PinnedStore>>,
+}
+
+async fn start(settings: &Settings) -> Result<Started, Failure> {
     let cannot =
         |error: &dyn std::error::Error| Failure::caused(format!("cannot mount {}", settings.name), error);
     // The cheapest question first: a start that cannot mount must not ask the store for anything.
@@ -104,11 +113,30 @@ async fn start(settings: &Settings) -> Result<(Arc<Filesystem>, FuseMount), Fail
     checking.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
     let may_write = !settings.fs.read_only;
     let store = source::open(&settings.source, &settings.store, may_write).await.map_err(|e| cannot(&e))?;
+    let (store, view) = match &settings.view {
+        None => (store, None),
+        Some(file) => {
+            let view = show(store, settings, file).await.map_err(|e| cannot(&e))?;
+            (Arc::clone(&view) as Arc<dyn ObjectStore>, Some(view))
+        }
+    };
     let fs = Filesystem::open(store, settings.fs.clone()).await.map_err(|e| cannot(&e))?;
     let (serving, fuse, runtime) = (Arc::clone(&fs), settings.fuse.clone(), Handle::current());
     let mounting = tokio::task::spawn_blocking(move || FuseMount::mount(serving, runtime, &fuse));
     let mount = mounting.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
-    Ok((fs, mount))
+    Ok(Started { fs, mount, view })
+}
+
+/// What the manifest in `file` lists of `store`.
+async fn show(
+    store: Arc<dyn ObjectStore>,
+    settings: &Settings,
+    file: &Path,
+) -> Result<Arc<PinnedStore>, FsError> {
+    let (file, prefix, attributes) = (file.to_owned(), settings.fs.prefix.clone(), settings.fs.attributes);
+    let opening = move || PinnedStore::open(store, &prefix, attributes, &file);
+    let opened = tokio::task::spawn_blocking(opening).await;
+    opened.map_err(|e| FsError::caused(FsErrorKind::Io, "the view cannot be loaded", e))?.map(Arc::new)
 }
 
 fn register(settings: &Settings, mount: &FuseMount) -> Option<Entry> {
@@ -127,9 +155,16 @@ fn register(settings: &Settings, mount: &FuseMount) -> Option<Entry> {
 }
 
 /// Takes commands.
-fn listen(entry: &Entry, settings: &Settings, fs: &Arc<Filesystem>, mount: &FuseMount) -> Option<Server> {
+fn listen(
+    entry: &Entry,
+    settings: &Settings,
+    fs: &Arc<Filesystem>,
+    mount: &FuseMount,
+    view: Option<Arc<PinnedStore>>,
+) -> Option<Server> {
     let served = Served {
         fs: Arc::clone(fs),
+        view,
         source: settings.name.clone(),
         mountpoint: mount.mountpoint().to_owned(),
         started: Instant::now(),

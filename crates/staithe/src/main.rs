@@ -3,7 +3,8 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `verify`), `doctor` looks before anybody mounts.
+//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `verify`), `doctor` looks before anybody mounts,
+//! `snapshot` writes down what a bucket holds.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -21,6 +22,7 @@ mod places;
 mod refresh;
 mod registry;
 mod settings;
+mod snapshot;
 mod source;
 mod status;
 mod survey;
@@ -67,7 +69,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Sync(options) => sync::run(&options),
         Command::Jobs(options) => jobs::run(&options),
         Command::Verify(options) => verify::run(&options),
-        Command::Top(_) | Command::Reload(_) | Command::Snapshot(_) => {
+        Command::Snapshot(options) => snapshot::run(&options.command),
+        Command::Top(_) | Command::Reload(_) => {
             Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
         }
     }

@@ -8,6 +8,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 
+mod snapshot;
+
+pub(crate) use snapshot::{
+    CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions, SwapOptions,
+};
+
 const SOURCES: &str = "s3://bucket[/prefix], file:///directory or memory://";
 
 #[derive(Debug, Parser)]
@@ -43,8 +49,8 @@ pub(crate) enum Command {
     Reload(Rest),
     /// Compare what is here of a mount with what the store has, and mend what differs
     Verify(VerifyOptions),
-    #[command(hide = true)]
-    Snapshot(Rest),
+    /// Write down what a bucket holds, and compare what was written down
+    Snapshot(SnapshotOptions),
 }
 
 impl Command {
@@ -99,6 +105,9 @@ pub(crate) struct MountOptions {
     /// What becomes of a commit that lost a race with another client
     #[arg(long, value_name = "HOW", default_value = "keep-both")]
     pub(crate) on_conflict: Conflict,
+    /// Show what this manifest lists, each object in the version that it names; nothing can be changed then
+    #[arg(long, value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
     /// Where bytes are kept that the store does not have yet
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
@@ -157,7 +166,7 @@ pub(crate) struct AccessOptions {
     /// Mode of directories that name none, in octal
     #[arg(long, value_name = "MODE", default_value = "755")]
     pub(crate) dir_mode: String,
-    /// Where attributes come from [default: full, or listing with --read-only]
+    /// Where attributes come from [default: full, or listing with --read-only or --snapshot]
     #[arg(long, value_name = "WHERE")]
     pub(crate) attributes: Option<AttributesFrom>,
 }
@@ -174,9 +183,10 @@ pub(crate) struct CacheOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct LimitOptions {
-    /// For how long names and attributes are believed: a duration, 0 or forever
-    #[arg(long, value_name = "DUR", default_value = "1s", allow_hyphen_values = true)]
-    pub(crate) metadata_ttl: String,
+    /// For how long names and attributes are believed: a duration, 0 or forever [default: 1s, or forever with
+    /// --snapshot]
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true)]
+    pub(crate) metadata_ttl: Option<String>,
     /// The same for names that are absent [default: as --metadata-ttl]
     #[arg(long, value_name = "DUR", allow_hyphen_values = true)]
     pub(crate) negative_ttl: Option<String>,
@@ -197,8 +207,6 @@ pub(crate) struct NotYet {
     #[arg(long, hide = true)]
     on_volume_gone: Option<OsString>,
     #[arg(long, hide = true)]
-    snapshot: Option<OsString>,
-    #[arg(long, hide = true)]
     audit_log: Option<OsString>,
     #[arg(long, hide = true)]
     metrics: Option<OsString>,
@@ -209,7 +217,6 @@ impl NotYet {
     pub(crate) fn first(&self) -> Option<&'static str> {
         [
             ("--on-volume-gone", &self.on_volume_gone),
-            ("--snapshot", &self.snapshot),
             ("--audit-log", &self.audit_log),
             ("--metrics", &self.metrics),
         ]

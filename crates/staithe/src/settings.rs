@@ -26,6 +26,9 @@ const CACHE_SIZE: u64 = 10 << 30;
 /// Below this, little of use fits beside the cache's own directories, which take 1 MiB in time.
 const LEAST_CACHE: u64 = 4 << 20;
 
+/// For how long names and attributes are believed unless something else is asked for.
+const METADATA_TTL: &str = "1s";
+
 /// Below this, writers would wait for one another all the time.
 const LEAST_STAGING: u64 = 16 << 20;
 
@@ -36,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) source: Source,
     pub(crate) store: StoreOptions,
+    /// The manifest of what is shown; `None`: what the bucket holds.
+    pub(crate) view: Option<PathBuf>,
     pub(crate) fs: FsConfig,
     pub(crate) fuse: FuseConfig,
     pub(crate) drain_deadline: Duration,
@@ -50,18 +55,23 @@ impl Settings {
     ///
     /// # Errors
     /// One sentence about the first thing that is wrong.
-    pub(crate) fn check(options: MountOptions) -> Result<Self, Failure> {
+    pub(crate) fn check(mut options: MountOptions) -> Result<Self, Failure> {
         if let Some(option) = options.not_yet.first() {
             return Err(Failure::usage(format!("{option} is not available in this version")));
         }
         let source = Source::parse(&options.source).map_err(Failure::usage)?;
         check_store(&source, &options.store)?;
+        let view = view(&mut options, source.prefix())?;
         let mountpoint = places::full_path(&options.mountpoint);
         if let Some(directory) = source.directory() {
             check_apart(&places::full_path(directory), &mountpoint)?;
         }
         let state_dir = match &options.state_dir {
             Some(dir) => places::full_path(dir),
+            // What another kind of mount left unfinished there, this one could not finish.
+            None if view.is_some() => {
+                places::state_dir(&default_home()?, &format!("{} view", options.source), &mountpoint)
+            }
             None => places::state_dir(&default_home()?, &options.source, &mountpoint),
         };
         let cache = cache(&options.cache, &mountpoint)?;
@@ -85,6 +95,7 @@ impl Settings {
             name: options.source,
             source,
             store: options.store,
+            view,
             drain_deadline,
             log_format: options.log_format,
             log_level: options.log_level,
@@ -92,6 +103,27 @@ impl Settings {
             detached: options.detached,
         })
     }
+}
+
+/// Makes a mount of a view read-only, and one that believes what it was told; checks that the manifest is one, of this
+/// prefix. Of which volume it is, only the store can tell.
+fn view(options: &mut MountOptions, prefix: &str) -> Result<Option<PathBuf>, Failure> {
+    let Some(file) = &options.snapshot else { return Ok(None) };
+    if options.write_mode == WriteMode::Back {
+        return Err(Failure::usage("--write-mode back has nothing to write with --snapshot"));
+    }
+    let file = places::full_path(file);
+    let header =
+        staithe_fs::read_header(&file).map_err(|e| Failure::usage(format!("--snapshot {}", chain(&e))))?;
+    if header.prefix != prefix {
+        let (file, is_of) = (file.display(), &header.prefix);
+        return Err(Failure::usage(format!(
+            "--snapshot {file} is of the prefix {is_of:?}, not of {prefix:?}"
+        )));
+    }
+    options.access.read_only = true;
+    options.limits.metadata_ttl.get_or_insert_with(|| "forever".to_owned());
+    Ok(Some(file))
 }
 
 fn staging_size(text: &str) -> Result<u64, Failure> {
@@ -156,7 +188,7 @@ struct Limits {
 
 impl Limits {
     fn check(options: &LimitOptions) -> Result<(Self, Duration), Failure> {
-        let metadata_ttl = ttl("--metadata-ttl", &options.metadata_ttl)?;
+        let metadata_ttl = ttl("--metadata-ttl", options.metadata_ttl.as_deref().unwrap_or(METADATA_TTL))?;
         let negative_ttl = match &options.negative_ttl {
             Some(text) => ttl("--negative-ttl", text)?,
             None => metadata_ttl,

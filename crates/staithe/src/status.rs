@@ -52,6 +52,17 @@ fn print(status: &Status) {
     line("state directory", &status.state_dir);
     line("access", &if status.read_only { "read-only" } else { "read and write" });
     line("write mode", &status.write_mode);
+    if let Some(view) = &status.view {
+        let (epoch, objects, memory) = (view.epoch, view.objects, size(view.memory_bytes));
+        line("view", &format_args!("{}, of {}", view.file, view.shows));
+        line(
+            "",
+            &format_args!(
+                "epoch {epoch}, {objects} objects, {memory}; {} earlier in memory",
+                view.old_epochs
+            ),
+        );
+    }
     line("open files", &status.open_files);
     line("dirty files", &format_args!("{}, {}", status.dirty_files, size(status.dirty_bytes)));
     let Counts { failed, retrying, running, waiting } = status.jobs;

@@ -80,12 +80,7 @@ fn help_and_version_are_answers() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
     let bench = Bench::new();
-    let options = [
-        ["--on-volume-gone", "unmount"],
-        ["--snapshot", "f"],
-        ["--audit-log", "syslog"],
-        ["--metrics", "localhost:1"],
-    ];
+    let options = [["--on-volume-gone", "unmount"], ["--audit-log", "syslog"], ["--metrics", "localhost:1"]];
     for option in options {
         let said = bench.refused_option(&option);
         assert!(said.contains(option[0]) && said.contains("not available in this version"), "{said}");
@@ -94,7 +89,6 @@ fn what_is_not_there_yet_is_refused_by_name_and_not_shown() {
         let said = bench.refusal(USAGE, &[command, "/mnt", "--quickly"]);
         assert!(said.contains(command) && said.contains("not available in this version"), "{said}");
     }
-    assert!(bench.refusal(USAGE, &["snapshot", "create", "/mnt"]).contains("not available"));
     let help = [bench.staithe(&["--help"]).stdout, bench.staithe(&["mount", "--help"]).stdout].concat();
     let help = String::from_utf8(help).unwrap();
     for hidden in ["--metrics", "--detached", "  reload"] {

@@ -87,6 +87,7 @@ mod tests {
             key: Key::new(key).unwrap(),
             size: 1,
             etag: ETag::new("e"),
+            id: None,
             last_modified: SystemTime::UNIX_EPOCH,
         };
         let names = ["x", "x!", "z"];

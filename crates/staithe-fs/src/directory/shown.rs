@@ -165,7 +165,7 @@ mod tests {
     fn a_file_that_a_later_directory_hides_is_never_shown() {
         let file = |name: &str| {
             let (etag, modified) = (staithe_store::ETag::new("e"), std::time::SystemTime::UNIX_EPOCH);
-            (Arc::from(name), Dent::File { size: 1, etag, modified, told: true, kind: None })
+            (Arc::from(name), Dent::File { size: 1, etag, id: None, modified, told: true, kind: None })
         };
         let page = |entries, last: Option<&str>| Page { entries, last: last.map(str::to_owned) };
         let mut certain = Final::default();

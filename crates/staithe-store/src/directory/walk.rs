@@ -127,6 +127,7 @@ impl<'r> Walk<'r> {
             key: meta.key,
             size: 0,
             etag: meta.version.etag,
+            id: None,
             last_modified: meta.last_modified,
         }))
     }
@@ -173,6 +174,7 @@ impl Level {
             key,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             etag: file_tag(&stat),
+            id: None,
             last_modified: time_of(modified_ns(&stat)),
         };
         Ok((FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(summary))

@@ -110,6 +110,7 @@ impl Found<'_> {
             key: key.clone(),
             size: self.content.payload.len(),
             etag: self.content.etag.clone(),
+            id: None,
             last_modified: self.stored.modified,
         }
     }

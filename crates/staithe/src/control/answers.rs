@@ -8,15 +8,16 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use staithe_fs::{
-    Difference, Filesystem, FsStatus, SyncProgress, VerifyProgress, VerifyRequest, WarmReport, WarmRequest,
+    Difference, Filesystem, FsStatus, PinnedStore, SyncProgress, VerifyProgress, VerifyRequest, WarmReport,
+    WarmRequest,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
 use super::protocol::{
-    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Synced, Syncing,
-    Verify, VerifyNews, Verifying, Warm, Warming,
+    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Swap, Synced,
+    Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 use crate::failure::chain;
 
@@ -29,6 +30,8 @@ const NEWS_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) fs: Arc<Filesystem>,
+    /// The view that is shown; `None`: what the bucket holds.
+    pub(crate) view: Option<Arc<PinnedStore>>,
     pub(crate) source: String,
     pub(crate) mountpoint: PathBuf,
     pub(crate) started: Instant,
@@ -68,6 +71,7 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
         Request::Status {} => json(&status(served).await?),
         Request::Warm(wanted) => json(&warm(served, wanted, &news).await?),
         Request::Refresh(wanted) => json(&refresh(served, &wanted, &news).await),
+        Request::Swap(wanted) => json(&swap(served, wanted, &news).await?),
         Request::Sync {} => json(&sync(served, &news).await),
         Request::Jobs(wanted) => json(&jobs(served, wanted, &news).await?),
         Request::RetryJobs(wanted) => {
@@ -140,6 +144,7 @@ async fn status(served: &Served) -> Result<Status, String> {
         hedges_asked: figures.read.hedges_asked,
         hedges_won: figures.read.hedges_won,
         cache: cache(served, &figures),
+        view: served.view.as_ref().map(|view| view.status().into()),
     })
 }
 
@@ -167,6 +172,14 @@ async fn warm(served: &Served, wanted: Warm, news: &News) -> Result<Warming, Str
 
 async fn refresh(served: &Served, wanted: &Refresh, news: &News) -> Refreshed {
     meanwhile(served.fs.refresh(&wanted.paths), || news.tell(&Value::Null)).await.into()
+}
+
+async fn swap(served: &Served, wanted: Swap, news: &News) -> Result<View, String> {
+    let view =
+        served.view.as_ref().ok_or("this mount was not given a --snapshot, so there is none to swap")?;
+    let swapping = served.fs.swap_view(view, wanted.file.into());
+    let swapped = meanwhile(swapping, || news.tell(&Value::Null)).await;
+    swapped.map(View::from).map_err(|error| chain(&error))
 }
 
 async fn sync(served: &Served, news: &News) -> Synced {

@@ -29,7 +29,7 @@ mod server;
 pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
-    Counts, Differing, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Synced,
-    Syncing, Verify, VerifyNews, Verifying, Warm, Warming,
+    Counts, Differing, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Swap,
+    Synced, Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 pub(crate) use server::Server;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use staithe_fs::{
     Difference, DifferenceKind, Job, JobCounts, JobPhase, RefreshReport, Repair, SyncProgress, SyncReport,
-    VerifyProgress, WarmReport,
+    VerifyProgress, ViewStatus, WarmReport,
 };
 
 /// The version of requests and replies.
@@ -29,6 +29,8 @@ pub(crate) enum Request {
     Warm(Warm),
     /// Forget names and attributes. News: it is still at it. Done: [`Refreshed`].
     Refresh(Refresh),
+    /// Show another view. News: it is still at it. Done: [`View`].
+    Swap(Swap),
     /// Wait until the store has everything that it lacks now. News: [`Syncing`]. Done: [`Synced`].
     Sync {},
     /// What is to be stored, and what is being done about it. News: it is still at it. Done: [`JobList`].
@@ -87,6 +89,24 @@ pub(crate) struct Status {
     pub(crate) hedges_won: u64,
     /// `null`: there is none.
     pub(crate) cache: Option<Cache>,
+    /// `null`: what the bucket holds is shown.
+    #[serde(default)]
+    pub(crate) view: Option<View>,
+}
+
+/// The view that is shown instead of what the bucket holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct View {
+    /// The manifest.
+    pub(crate) file: String,
+    /// How many views were shown, this one included.
+    pub(crate) epoch: u64,
+    /// The moment that it shows, as RFC 3339 has it.
+    pub(crate) shows: String,
+    pub(crate) objects: u64,
+    pub(crate) memory_bytes: u64,
+    /// Earlier views that are still in memory.
+    pub(crate) old_epochs: u64,
 }
 
 /// The cache on the local disk.
@@ -167,6 +187,13 @@ pub(crate) struct Refreshed {
     /// Files and directories in memory.
     pub(crate) inodes: u64,
     pub(crate) failures: Vec<Failed>,
+}
+
+/// Which view to show.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Swap {
+    /// The manifest, by its full path.
+    pub(crate) file: String,
 }
 
 /// Where to look: at these paths and below.
@@ -290,6 +317,19 @@ impl From<&WarmReport> for Warming {
             bytes_fetched: report.bytes_fetched,
             failed: report.failed,
             failures: failures.map(|f| Failed { path: f.path.clone(), reason: f.reason.clone() }).collect(),
+        }
+    }
+}
+
+impl From<ViewStatus> for View {
+    fn from(status: ViewStatus) -> Self {
+        Self {
+            file: status.file.to_string_lossy().into_owned(),
+            epoch: status.epoch,
+            shows: humantime::format_rfc3339_millis(status.shows).to_string(),
+            objects: status.objects,
+            memory_bytes: status.memory,
+            old_epochs: status.old,
         }
     }
 }
@@ -432,7 +472,8 @@ mod tests {
         let paths = || Paths { paths: vec!["d".to_owned()] };
         let jobs = [Request::Jobs(paths()), Request::RetryJobs(paths()), Request::CancelJobs(paths())];
         let verify = Request::Verify(Verify { path: "d".to_owned(), repair: true });
-        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify];
+        let swap = Request::Swap(Swap { file: "/views/a b".to_owned() });
+        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify, swap];
         for request in others.into_iter().chain(jobs) {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));

@@ -7,6 +7,7 @@ mod bench;
 mod bucket;
 mod command;
 pub(crate) mod ledger;
+mod view;
 
 use std::fs::{self, DirEntry, File};
 use std::io;
@@ -21,6 +22,7 @@ use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, 
 pub(crate) use bench::Bench;
 pub(crate) use bucket::Bucket;
 pub(crate) use command::{record, refusal, staithe, text};
+pub(crate) use view::{Views, view};
 
 /// The bucket that the tests mount.
 pub(crate) const BUCKET: &str = "bucket";

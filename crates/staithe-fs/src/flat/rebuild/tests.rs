@@ -13,6 +13,7 @@ fn object(key: &str) -> ObjectSummary {
         key: Key::new(key).unwrap(),
         size: key.len() as u64,
         etag: ETag::new(key),
+        id: None,
         last_modified: SystemTime::UNIX_EPOCH,
     }
 }

@@ -8,6 +8,7 @@ fn page(keys: impl IntoIterator<Item = String>, more: bool) -> ListPage {
     let object = |key: String| ObjectSummary {
         size: 1,
         etag: ETag::new("e"),
+        id: None,
         last_modified: SystemTime::UNIX_EPOCH,
         key: Key::new(key).unwrap(),
     };
