@@ -59,7 +59,7 @@ fn views(c: &mut Criterion) {
         });
     });
     group.bench_function("load", |b| {
-        b.iter(|| assert_eq!(Manifest::load(&file).unwrap().len() as u64, OBJECTS))
+        b.iter(|| assert_eq!(Manifest::load(&file).unwrap().len() as u64, OBJECTS));
     });
     let store: Arc<dyn ObjectStore> = place.bucket.clone();
     let pinned = Arc::new(PinnedStore::open(store, "", AttributeSource::Listing, &file).unwrap());

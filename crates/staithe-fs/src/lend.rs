@@ -81,7 +81,7 @@ pub(crate) struct Lent {
 impl Filesystem {
     /// Whether files that are wholly in the disk cache, and new files, may be lent, or why not: whoever opens them is
     /// then given them in [`Opened::local`]. Off until this says otherwise.
-    pub fn lend_local_files(&self, may: Result<(), String>) {
+    pub fn lend_local_files(&self, may: &Result<(), String>) {
         let may_if = |can: Result<(), &str>| can.map_err(str::to_owned).and_then(|()| may.clone());
         let (cached, new) = (may_if(self.can_lend_cached()), may_if(self.can_lend_new()));
         self.may_lend.store(cached.is_ok(), Ordering::Release);

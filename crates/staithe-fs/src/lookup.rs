@@ -220,20 +220,16 @@ impl Filesystem {
             }
             let path = self.path_in(parent, name)?;
             let asked = self.asking(parent);
-            let answer = match self.names.lookup(parent.0, name, Instant::now()) {
-                Cached::Hit(dent, _) => {
-                    self.met(parent, name, Event::Missed);
-                    let with_body =
-                        self.is_worth_a_body(&dir, &dent) && !self.is_listed_on_disk(&path, &dent);
-                    self.ask_listed(&path, &dent, with_body).await?
-                }
-                _ => {
-                    let full = self.wants_full();
-                    let answer =
-                        if full { self.ask(&path).await? } else { self.ask_by_listing(&path).await? };
-                    dir.misses.note(!matches!(answer, Answer::Absent));
-                    answer
-                }
+            let known = self.names.lookup(parent.0, name, Instant::now());
+            let answer = if let Cached::Hit(dent, _) = known {
+                self.met(parent, name, Event::Missed);
+                let with_body = self.is_worth_a_body(&dir, &dent) && !self.is_listed_on_disk(&path, &dent);
+                self.ask_listed(&path, &dent, with_body).await?
+            } else {
+                let full = self.wants_full();
+                let answer = if full { self.ask(&path).await? } else { self.ask_by_listing(&path).await? };
+                dir.misses.note(!matches!(answer, Answer::Absent));
+                answer
             };
             if let Some(found) = self.settle(parent, name, &asked, answer, last == 0)? {
                 return Ok(found);

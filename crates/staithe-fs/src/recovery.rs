@@ -164,13 +164,13 @@ impl Filesystem {
                 self.store.abort_multipart(&upload).await?;
                 return Ok(Finished::Done);
             }
-            Intent::Store(store) => match self.revive_file(&store)? {
-                Some(inode) => inode,
-                None => {
+            Intent::Store(store) => {
+                let Some(inode) = self.revive_file(&store)? else {
                     self.admit_lost_bytes(&store).await?;
                     return Ok(Finished::Done);
-                }
-            },
+                };
+                inode
+            }
             Intent::Attributes(attributes) => self.revive_attributes(*attributes)?,
             Intent::Marker(marker) => self.revive_directory(*marker)?,
         };

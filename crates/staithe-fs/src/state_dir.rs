@@ -58,21 +58,19 @@ impl StateDir {
         }
         if has_intents || self.has_staged_bytes().map_err(|error| failed("look into", place, error))? {
             // It is written before anything that could be unfinished.
-            return Err(match before.filter(|before| !before.is_empty()) {
-                Some(other) => {
-                    let sentence = format!(
-                        "{place} has unfinished files of {other}, and this is {volume}: mount the first one again to \
-                         finish them, or use another --state-dir"
-                    );
-                    FsError::new(FsErrorKind::Invalid, sentence)
-                }
-                None => {
-                    let sentence = format!(
-                        "{place} has unfinished files, and its \"volume\" does not say of what: put it back, or use \
-                         another --state-dir"
-                    );
-                    FsError::new(FsErrorKind::Io, sentence)
-                }
+            let known = before.filter(|before| !before.is_empty());
+            return Err(if let Some(other) = known {
+                let sentence = format!(
+                    "{place} has unfinished files of {other}, and this is {volume}: mount the first one again to \
+                     finish them, or use another --state-dir"
+                );
+                FsError::new(FsErrorKind::Invalid, sentence)
+            } else {
+                let sentence = format!(
+                    "{place} has unfinished files, and its \"volume\" does not say of what: put it back, or use \
+                     another --state-dir"
+                );
+                FsError::new(FsErrorKind::Io, sentence)
             });
         }
         write_whole(place, "volume", &format!("{volume}\n"))

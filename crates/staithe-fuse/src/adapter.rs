@@ -79,10 +79,10 @@ impl Adapter {
         let has = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
         if has {
-            self.fs.lend_local_files(Ok(()));
+            self.fs.lend_local_files(&Ok(()));
             return;
         }
-        self.fs.lend_local_files(Err("the kernel has none".to_owned()));
+        self.fs.lend_local_files(&Err("the kernel has none".to_owned()));
         tracing::info!("the kernel has no passthrough: this process serves local files, too");
     }
 
@@ -109,7 +109,7 @@ impl fuser::Filesystem for Adapter {
             self.ask_for_passthrough(config);
         } else {
             // It knows the reasons.
-            self.fs.lend_local_files(Ok(()));
+            self.fs.lend_local_files(&Ok(()));
         }
         // Each setter answers with the nearest value that would be taken.
         let _ = config.set_max_write(MAX_WRITE).or_else(|nearest| config.set_max_write(nearest));

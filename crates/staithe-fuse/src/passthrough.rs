@@ -113,7 +113,7 @@ impl Passthrough {
             Some(Err(error)) => {
                 if is_lasting(&error) {
                     backings.is_off = true;
-                    fs.lend_local_files(Err(format!("the kernel refuses: {error}")));
+                    fs.lend_local_files(&Err(format!("the kernel refuses: {error}")));
                 }
                 tracing::info!(%error, "no passthrough: this process serves the file");
             }

@@ -112,7 +112,6 @@ fn came_to_it(options: DaemonOptions, work: impl FnOnce(&Path) -> io::Result<()>
 
 /// The start after the crash has everything, and in the end the store has.
 fn nothing_is_lost(bench: &Bench, ledger: &Ledger, mode: &str, when: &str) {
-    println!("{when}");
     let mut mount = start(options(bench, mode));
     let seen = tree_of(mount.path()).unwrap_or_else(|error| panic!("{when}: {error}: {}", mount.stderr()));
     ledger.check(&seen, &format!("{when}\n{}\n", mount.stderr()));
@@ -174,7 +173,8 @@ fn leave_work_for_a_start(bench: &Bench, ledger: &mut Ledger) {
         renaming.join().unwrap().unwrap_err();
     });
     drop(open);
-    (parts.release(), copies.release());
+    parts.release();
+    copies.release();
     faults.clear();
 }
 

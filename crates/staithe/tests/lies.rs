@@ -14,7 +14,7 @@ use std::time::Duration;
 use real::{Bench, at, close, code, noise, staithe, start, state, store, text};
 use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, When, wait_until};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const LARGE: usize = 20 << 20;
 
 impl Bench {

@@ -476,7 +476,9 @@ fn under_load_nothing_is_found_and_nothing_is_harmed() {
                 assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
             }
             stop.store(true, Ordering::Release);
-            workers.into_iter().for_each(|worker| worker.join().unwrap());
+            for worker in workers {
+                worker.join().unwrap();
+            }
         });
         let synced = staithe(&["sync", text(mount.path())], Path::new("/"));
         assert!(synced.status.success(), "{}", mount.stderr());

@@ -29,15 +29,16 @@ pub(crate) struct Misses(AtomicI32);
 impl Misses {
     /// The store was asked for a name, and had it or not.
     pub(super) fn note(&self, is_there: bool) {
-        let next = |n: i32| if is_there { (n > 0).then(|| n / 2) } else { (n < ENOUGH).then(|| n + 1) };
+        let next = |n: i32| if is_there { (n > 0).then_some(n / 2) } else { (n < ENOUGH).then(|| n + 1) };
         // Refused: it stays.
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
     }
 
     /// Whether the caller is to list the directory now: nobody else does, and it is likely to be worth it.
     fn take_turn(&self) -> Option<Turn<'_>> {
+        // Only who has it makes a turn: one that is dropped leaves its mark.
         let taken = self.0.compare_exchange(ENOUGH, i32::MIN, Ordering::AcqRel, Ordering::Acquire);
-        taken.is_ok().then(|| Turn { misses: self, next: -PATIENCE })
+        if taken.is_ok() { Some(Turn { misses: self, next: -PATIENCE }) } else { None }
     }
 }
 

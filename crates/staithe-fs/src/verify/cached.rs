@@ -36,14 +36,13 @@ impl Run<'_> {
             Err(error) => return self.unknown("the disk cache", &error).await,
         };
         let (identity, detail) = match look {
-            Look::Gone => return,
             Look::Nameless(map) if self.covers_all() => {
                 let detail = "cached bytes of which nobody knows whose they are";
                 self.compared();
                 let place = map.display().to_string();
                 return self.differs(place, DifferenceKind::Cache, detail, self.drop_it(cache, entry)).await;
             }
-            Look::Nameless(_) => return,
+            Look::Gone | Look::Nameless(_) => return,
             Look::Damaged(identity) => (identity, Some("its cached bytes are damaged")),
             Look::Right(identity, sum) => match self.is_as_stored(&identity, sum).await {
                 Ok(true) => (identity, None),

@@ -46,7 +46,9 @@ impl Run<'_> {
             Ok(files.into_iter().map(|file| (is_open(&file), file)).collect::<Vec<_>>())
         })
         .await?;
-        files.iter().for_each(|_| self.compared());
+        for _ in &files {
+            self.compared();
+        }
         let closed: Vec<PathBuf> =
             files.into_iter().filter(|(is_open, _)| !is_open).map(|(_, file)| file).collect();
         if closed.is_empty() {

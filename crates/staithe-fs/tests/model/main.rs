@@ -339,7 +339,7 @@ fn run_back(steps: &[Step], versioned: bool, delay: Duration, lends: bool) -> u6
             (config.write_mode, config.write_back_delay) = (WriteMode::Back, delay);
             let (log, faults, fs) = world::open(&bucket, config).await.unwrap();
             if lends {
-                fs.lend_local_files(Ok(()));
+                fs.lend_local_files(&Ok(()));
             }
             let w = World { bucket: bucket.clone(), log, faults, fs, state: tempfile::tempdir().unwrap() };
             let mut run = Run { w, m, sees_remote: false, lent: Cell::new(0) };
@@ -375,7 +375,7 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&
         c.cache = cache.map(|dir| CacheConfig { dir: dir.to_owned(), size: 1 << 20 });
     })
     .await;
-    w.fs.lend_local_files(Ok(()));
+    w.fs.lend_local_files(&Ok(()));
     let mut run = Run { w, m: Model::default(), sees_remote, lent: Cell::new(0) };
     for (i, step) in steps.iter().enumerate() {
         eprintln!("{i}: {step:?}");

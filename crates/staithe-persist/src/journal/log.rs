@@ -117,7 +117,9 @@ pub(super) fn broken(message: impl Into<String>) -> JournalError {
 /// CRC-64/NVME of all pieces, in order.
 pub(super) fn checksum(pieces: &[&[u8]]) -> u64 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    pieces.iter().for_each(|piece| digest.update(piece));
+    for piece in pieces {
+        digest.update(piece);
+    }
     digest.finalize()
 }
 

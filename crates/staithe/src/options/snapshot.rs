@@ -27,7 +27,7 @@ pub(crate) enum SnapshotCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateOptions {
-    /// s3://bucket[/prefix], file:///directory or memory:// [with --from-inventory: s3:// and the bucket it lists]
+    /// `s3://bucket[/prefix]`, `file:///directory` or `memory://` [with --from-inventory: s3:// and the bucket it lists]
     #[arg(required_unless_present = "from_inventory")]
     pub(crate) source: Option<String>,
     #[command(flatten)]

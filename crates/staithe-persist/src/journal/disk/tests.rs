@@ -114,14 +114,13 @@ fn a_log_with_any_bit_turned_has_what_was_synced_or_is_refused() {
     for at in 0..len_of(dir.path()) {
         for bit in 0..8 {
             let outcome = after_change(dir.path(), log::NAME, |log| log[at] ^= 1 << bit);
-            match whole_up_to(&ends, at) {
-                Some(pending) => assert_eq!(&outcome.unwrap(), pending, "byte {at}, bit {bit}"),
-                None => {
-                    let kind = kind(outcome);
-                    // The version has no checksum that an older program could know.
-                    let is_newer = kind == JournalErrorKind::NewerVersion && (8..12).contains(&at);
-                    assert!(kind == JournalErrorKind::Broken || is_newer, "byte {at}, bit {bit}: {kind:?}");
-                }
+            if let Some(pending) = whole_up_to(&ends, at) {
+                assert_eq!(&outcome.unwrap(), pending, "byte {at}, bit {bit}");
+            } else {
+                let kind = kind(outcome);
+                // The version has no checksum that an older program could know.
+                let is_newer = kind == JournalErrorKind::NewerVersion && (8..12).contains(&at);
+                assert!(kind == JournalErrorKind::Broken || is_newer, "byte {at}, bit {bit}: {kind:?}");
             }
         }
     }
