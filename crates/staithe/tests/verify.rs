@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use real::{Bench, at, close, code, noise, quiet, refusal, spawn, staithe, start, state, store, text};
+use real::{Bench, at, close, code, noise, refusal, spawn, staithe, start, state, store, text};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, When, wait_until};
@@ -189,37 +189,6 @@ fn cached_bytes_that_the_store_has_otherwise_are_dropped() {
     map.write_all_at(&[sum, seal].concat(), map.metadata().unwrap().len() - 8).unwrap();
     is_mended(&mount, "file", "its cached bytes are not those of the store", "dropped from the cache");
     assert!(fs::read(at(&mount, "file")).unwrap() == bytes);
-}
-
-#[test]
-fn an_upload_that_nobody_completes_is_aborted() {
-    let place = Place::new();
-    let mut mount = place.start();
-    let faults = place.bench.server.faults();
-    let hold = faults.hold_requests(When::operation(Operation::UploadPart).after(1));
-    let quiet = quiet();
-    let file = File::create(at(&mount, "large")).unwrap();
-    file.write_all_at(&noise(1, 40 << 20), 0).unwrap();
-    assert!(hold.wait_for_blocking(1, SOON));
-    // It is under way, and so nobody's business.
-    drop(quiet);
-    agrees(&mount, "an upload under way");
-    mount.signal(Signal::KILL).unwrap();
-    mount.wait(SOON).unwrap();
-    drop(file);
-    hold.release();
-    faults.clear();
-    faults.inject(When::operation(Operation::AbortMultipartUpload).key("large"), Fault::access_denied());
-    let mut mount = place.start();
-    assert_eq!(place.bench.bucket().uploads(), 1);
-    let output = verify(&mount, &["--repair"]);
-    assert_eq!(output.status.code(), Some(FAILED));
-    let [line] = &found(&output)[..] else { panic!("{output:?}") };
-    assert!(line.contains("\"large\": an upload that nobody completes any more; left as it is: "), "{line}");
-    faults.clear();
-    is_mended(&mount, "large", "an upload that nobody completes any more", "aborted");
-    assert_eq!(place.bench.bucket().uploads(), 0);
-    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
 }
 
 /// A mount that has an intent to store `file` which it could not carry out at its start.
