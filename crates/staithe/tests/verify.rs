@@ -191,6 +191,39 @@ fn cached_bytes_that_the_store_has_otherwise_are_dropped() {
     assert!(fs::read(at(&mount, "file")).unwrap() == bytes);
 }
 
+#[test]
+fn an_upload_that_nobody_completes_is_aborted() {
+    let place = Place::new();
+    let mut mount = place.start();
+    let faults = place.bench.server.faults();
+    let hold = faults.hold_requests(When::operation(Operation::UploadPart).after(1));
+    // In another program: whoever starts one closes copies of its own files, and that stores them.
+    let large = at(&mount, "large");
+    let mut writer = spawn(Command::new("tee").arg(&large).stdin(Stdio::piped()).stdout(Stdio::null()));
+    let mut writing = writer.stdin.take().unwrap();
+    writing.write_all(&noise(1, 40 << 20)).unwrap();
+    assert!(hold.wait_for_blocking(1, SOON));
+    // It is under way, and so nobody's business.
+    agrees(&mount, "an upload under way");
+    mount.signal(Signal::KILL).unwrap();
+    mount.wait(SOON).unwrap();
+    drop(writing);
+    writer.wait().unwrap();
+    hold.release();
+    faults.clear();
+    faults.inject(When::operation(Operation::AbortMultipartUpload).key("large"), Fault::access_denied());
+    let mut mount = place.start();
+    assert_eq!(place.bench.bucket().uploads(), 1);
+    let output = verify(&mount, &["--repair"]);
+    assert_eq!(output.status.code(), Some(FAILED));
+    let [line] = &found(&output)[..] else { panic!("{output:?}") };
+    assert!(line.contains("\"large\": an upload that nobody completes any more; left as it is: "), "{line}");
+    faults.clear();
+    is_mended(&mount, "large", "an upload that nobody completes any more", "aborted");
+    assert_eq!(place.bench.bucket().uploads(), 0);
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+}
+
 /// A mount that has an intent to store `file` which it could not carry out at its start.
 fn with_an_intent(place: &Place, is_stored: bool) -> (MountedDaemon, Vec<u8>) {
     // In write-back the journal has it before anything is sent.
