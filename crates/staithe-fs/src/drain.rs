@@ -105,7 +105,7 @@ impl Filesystem {
                 Intent::Store(store) => Some(&store.key),
                 Intent::Attributes(attributes) => Some(&attributes.key),
                 Intent::Marker(marker) => Some(&marker.key),
-                Intent::RenameTree { .. } | Intent::Upload { .. } => None,
+                Intent::RenameTree { .. } | Intent::Upload { .. } | Intent::OldName(_) => None,
             };
             unfinished.push(match key.map(staithe_store::Key::as_str) {
                 Some(key) => {

@@ -121,6 +121,8 @@ steps! {
     RecoveryBegun = "recovery-begun",
     /// A start has finished a move, and the journal does not say so.
     MoveFinished = "move-finished",
+    /// A start has removed the old name of a file, and the journal does not say so.
+    RenameFinished = "rename-finished",
     /// A start has given a file its place again.
     Revived = "revived",
     /// A start has carried an intent out that is still in the journal.

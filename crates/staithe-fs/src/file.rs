@@ -150,7 +150,7 @@ impl Filesystem {
     /// # Errors
     /// `Stale` for a lost race (see [`OnConflict`](crate::OnConflict)); the store's errors (write-through). The bytes
     /// then stay staged, and are tried again by the next flush, fsync or [`drain`](Self::drain). `NoSpace` and `Io`
-    /// from the journal (write-back).
+    /// from the journal, `TooLarge` for what the store would not take (write-back).
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.files.get(handle)?;
         handle.inode.take_in_untold_writes().await;
@@ -168,7 +168,7 @@ impl Filesystem {
         if !self.writes_back() {
             return self.commit_to_its_end(&handle.inode).await;
         }
-        handle.inode.state().refuse_unstorable()?;
+        self.refuse_unstorable(&handle.inode.state())?;
         if self.keep(&handle.inode).await?.is_some() {
             self.persist_later(&handle.inode);
         }
@@ -198,7 +198,7 @@ impl Filesystem {
         }
         let (is_dirty, is_said, is_being_written) = {
             let state = inode.state();
-            state.refuse_unstorable()?;
+            self.refuse_unstorable(&state)?;
             (state.is_dirty(), state.is_said(), state.is_written_untold())
         };
         // What a kernel is still writing to is stored when it is closed.
@@ -206,6 +206,12 @@ impl Filesystem {
             self.persist_later(inode);
         }
         Ok(())
+    }
+
+    /// What will not be stored as it is; a kernel that writes by itself has not asked how large a file may become.
+    fn refuse_unstorable(&self, state: &State) -> Result<()> {
+        state.refuse_unstorable()?;
+        self.refuse_too_large(state.size())
     }
 
     /// Commits in a task of its own: a caller who gives up waiting leaves no commit cut off in the middle, of which

@@ -44,6 +44,8 @@ pub(crate) enum Intent {
         /// The upload.
         upload_id: UploadId,
     },
+    /// A file has a new name, and what the store has under the old one is to go.
+    OldName(Box<OldNameIntent>),
 }
 
 /// All that is needed to store a staged file without the process that wrote it.
@@ -87,6 +89,20 @@ pub(crate) struct MarkerIntent {
     pub(crate) is_new: bool,
 }
 
+/// An object that was copied to another name, and is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OldNameIntent {
+    /// The object.
+    pub(crate) key: Key,
+    /// The version that was copied.
+    pub(crate) version: Version,
+    /// Where its copy is.
+    pub(crate) copy: Key,
+    /// Which run of the machine says so; `None`: it could not be asked. A power failure may bring back what was struck
+    /// out, and a file of the same bytes may have the name by then.
+    pub(crate) boot: Option<String>,
+}
+
 impl Intent {
     /// Follows the move of a directory: a key below the prefix `from` is below `to` from now on. Whether it was one.
     ///
@@ -97,7 +113,7 @@ impl Intent {
             Self::Store(store) => &mut store.key,
             Self::Attributes(attributes) => &mut attributes.key,
             Self::Marker(marker) => &mut marker.key,
-            Self::RenameTree { .. } | Self::Upload { .. } => return Ok(false),
+            Self::RenameTree { .. } | Self::Upload { .. } | Self::OldName(_) => return Ok(false),
         };
         let Some(rest) = key.as_str().strip_prefix(from) else { return Ok(false) };
         let moved = Key::new(format!("{to}{rest}"));
@@ -125,6 +141,7 @@ impl Intent {
             Self::Store(store) => store.to_json()?,
             Self::Attributes(attributes) => attributes.to_json()?,
             Self::Marker(marker) => marker.to_json()?,
+            Self::OldName(old) => old.to_json(),
         };
         let mut record = vec![VERSION];
         record.extend_from_slice(body.to_string().as_bytes());
@@ -162,6 +179,7 @@ impl Intent {
             "store" => Ok(Self::Store(Box::new(StoreIntent::from_json(&fields)?))),
             "attributes" => Ok(Self::Attributes(Box::new(AttributesIntent::from_json(&fields)?))),
             "marker" => Ok(Self::Marker(Box::new(MarkerIntent::from_json(&fields)?))),
+            "old-name" => Ok(Self::OldName(Box::new(OldNameIntent::from_json(&fields)?))),
             _ => Err(broken("its intent is unknown")),
         }
     }
@@ -246,6 +264,27 @@ impl MarkerIntent {
             return Err(broken("its key is no directory's"));
         }
         Ok(Self { meta: fields.meta(&key)?, is_new: fields.get("new", Value::as_bool)?, key })
+    }
+}
+
+impl OldNameIntent {
+    fn to_json(&self) -> Value {
+        json!({
+            "intent": "old-name",
+            "key": self.key.as_str(),
+            "version": version_to_json(&self.version),
+            "copy": self.copy.as_str(),
+            "boot": self.boot,
+        })
+    }
+
+    fn from_json(fields: &Fields<'_>) -> Result<Self> {
+        Ok(Self {
+            key: fields.key()?,
+            version: Fields(fields.get("version", Value::as_object)?).version()?,
+            copy: fields.get("copy", |value| Key::new(value.as_str()?).ok())?,
+            boot: fields.optional("boot", Value::as_str)?.map(str::to_owned),
+        })
     }
 }
 
@@ -372,6 +411,12 @@ mod tests {
                 is_new: true,
             })),
             Intent::Upload { key: Key::new("a").unwrap(), upload_id: UploadId::new("u") },
+            Intent::OldName(Box::new(OldNameIntent {
+                key: Key::new("old").unwrap(),
+                version: Version { etag: ETag::new("\"e\""), id: None },
+                copy: Key::new("new").unwrap(),
+                boot: Some(String::from("6f1c")),
+            })),
             Intent::Store(Box::new(store)),
             Intent::Store(Box::new(fresh)),
         ]

@@ -100,6 +100,13 @@ impl Filesystem {
         let staged = match (&state.remote, &state.lent) {
             // Given up to another client, with the bytes that its handles write to.
             (_, Some(Lent { cached: None, .. })) => return Err(replaced()),
+            // Found to be damaged: what is written to it would be stored with that.
+            (_, Some(Lent { cached: Some(cached), .. })) if cached.is_gone() => {
+                return Err(FsError::new(
+                    FsErrorKind::Io,
+                    "its cached bytes are damaged, and a program reads them",
+                ));
+            }
             (Some(remote), Some(Lent { cached: Some(cached), .. })) => {
                 // Its readers must see what is written: they read this very file.
                 let moved = cached.give_up(&dir.join(&name));

@@ -25,7 +25,7 @@ use crate::tries::Tries;
 use crate::upload::blocking;
 
 impl Filesystem {
-    /// Goes on with what an earlier run left in the journal: finishes renames of directories, aborts uploads nobody
+    /// Goes on with what an earlier run left in the journal: finishes renames, aborts uploads nobody
     /// will complete, and stores files whose bytes stayed here: before it returns (write-through), or later, with
     /// them in their places at once (write-back). What fails stays in the journal for the next start.
     pub(crate) async fn recover(&self) -> Result<()> {
@@ -145,7 +145,7 @@ impl Filesystem {
             Intent::Store(store) => &store.key,
             Intent::Attributes(attributes) => &attributes.key,
             Intent::Marker(marker) => &marker.key,
-            Intent::RenameTree { .. } | Intent::Upload { .. } => return,
+            Intent::RenameTree { .. } | Intent::Upload { .. } | Intent::OldName(_) => return,
         };
         let rival = self.path_of(key).ok().and_then(|path| self.inode_at(path));
         let kept = rival.and_then(|rival| rival.state().kept.take());
@@ -162,6 +162,10 @@ impl Filesystem {
             Intent::Upload { key, upload_id } => {
                 let upload = MultipartUpload { key, id: upload_id, initiated: None };
                 self.store.abort_multipart(&upload).await?;
+                return Ok(Finished::Done);
+            }
+            Intent::OldName(old) => {
+                self.finish_rename(*old).await;
                 return Ok(Finished::Done);
             }
             Intent::Store(store) => {
@@ -396,5 +400,6 @@ pub(crate) fn describe(intent: &Intent) -> String {
         Intent::Store(store) => format!("store {}", store.key),
         Intent::Attributes(attributes) => format!("change the attributes of {}", attributes.key),
         Intent::Marker(marker) => format!("make the directory {}", marker.key),
+        Intent::OldName(old) => format!("remove {}, which was renamed to {}", old.key, old.copy),
     }
 }

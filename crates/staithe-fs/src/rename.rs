@@ -1,16 +1,18 @@
-//! Names that move: files by a copy and a delete, directories as one journaled intent.
+//! Names that move: files by a copy and a delete, directories by many of both, each as one journaled intent.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use staithe_persist::Generation;
-use staithe_store::{DeleteRequest, ErrorKind};
+use staithe_store::{DeleteRequest, ErrorKind, Key};
 
 use crate::api::{Ino, Lookup, RenameMode};
+use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::failpoint::{Step, reach};
 use crate::filesystem::Filesystem;
 use crate::inode::{Inode, Link, Remote};
+use crate::intent::{Intent, OldNameIntent};
 use crate::journal::IntentId;
 use crate::locks::{PathGuard, Scope, is_below};
 use crate::names::check_name;
@@ -132,14 +134,17 @@ impl Filesystem {
         let begun = self.refreshes.moment();
         let remote = source.state().remote.clone();
         let gone = target.and_then(|target| target.state().kept);
+        let mut old_name = None;
         if let Some(remote) = remote {
-            let moved = self.move_object(source, &remote, &to_path, gone, from, &from_path).await;
+            let id = self.journal.reserve();
+            let moved = self.move_object(source, &remote, &to_path, id, gone, from).await;
             if moved.is_err() {
                 // As it was. That it could not be said is told beside the error.
                 let both: Vec<_> = std::iter::once(source).chain(target).cloned().collect();
-                let _ = self.keep_anew(&both, Vec::new());
+                let _ = self.keep_anew(&both, vec![(id, None)]);
             }
             moved?;
+            old_name = Some(id);
         } else {
             // Not stored yet: its commit will find the new name. What it replaces stays there until then, as what a
             // truncated file replaces does, so that the name is never empty and a lost race is noticed.
@@ -156,8 +161,9 @@ impl Filesystem {
         self.relink(source, from, to, begun);
         reach(Step::AfterRelink);
         // What is replaced goes when the journal knows what replaces it.
-        let gone = target.and_then(|target| target.state().kept.take()).map(|id| (id, None));
-        let said = self.keep_anew(std::slice::from_ref(source), gone.into_iter().collect());
+        let gone = target.and_then(|target| target.state().kept.take());
+        let done = gone.into_iter().chain(old_name).map(|id| (id, None)).collect();
+        let said = self.keep_anew(std::slice::from_ref(source), done);
         let forgotten = target.map_or(Ok(()), |target| self.nameless(target));
         if source.state().kept.is_some() {
             // A job of it may have ended, or failed, under the old name.
@@ -189,9 +195,9 @@ impl Filesystem {
         source: &Arc<Inode>,
         remote: &Remote,
         to_path: &str,
+        old_name: IntentId,
         gone: Option<IntentId>,
         from: End<'_>,
-        from_path: &str,
     ) -> Result<()> {
         let to = &self.key(to_path)?;
         let _landing = source.landing.lock().await;
@@ -209,16 +215,22 @@ impl Filesystem {
         let directory = self.inodes.get(from.parent)?;
         self.keep_directory(&directory).await?;
         // Before the old name goes: a start after a crash finds neither that, nor what was to be stored over the new one.
-        self.say_ahead(source, to_path, Some(&moved), gone.map(|id| (id, None)).into_iter().collect())?;
+        let is_needed = gone.is_some() || source.state().kept.is_some();
+        let words = [(old_name, Some(old_name_of(remote, to)))].into_iter().chain(gone.map(|id| (id, None)));
+        match self.say_ahead(source, to_path, Some(&moved), words.collect()) {
+            Err(error) if is_needed => return Err(error),
+            // A crash would leave both names, of the same bytes.
+            said => drop(said),
+        }
         let conditional = self.store.capabilities().delete_if_match;
         let if_match = conditional.then(|| remote.version.etag.clone());
-        let delete = DeleteRequest { key: self.key(from_path)?, if_match, version_id: None };
+        let delete = DeleteRequest { key: remote.key.clone(), if_match, version_id: None };
         reach(Step::BeforeRenameDelete);
         match self.store.delete(delete).await {
             Ok(()) => reach(Step::AfterRenameDelete),
             Err(error) if error.kind() == ErrorKind::VersionMismatch => {
                 tracing::warn!(
-                    path = from_path,
+                    key = %remote.key,
                     "replaced in the store while it was renamed: the new one stays"
                 );
             }
@@ -229,6 +241,38 @@ impl Filesystem {
         }
         source.state().remote = Some(moved);
         Ok(())
+    }
+
+    /// Finishes the rename of a file that a crash interrupted: removes what the old name has, if that is what was copied
+    /// and the copy is there. Otherwise, or if the store does not answer, both names stay: they are seen from now on, and
+    /// nothing that is seen goes later by itself.
+    pub(crate) async fn finish_rename(&self, old: OldNameIntent) {
+        let text = format!("{} to {}", old.key, old.copy);
+        match self.remove_old_name(old).await {
+            Ok(true) => reach(Step::RenameFinished),
+            Ok(false) => tracing::info!(rename = text, "nothing had to be removed after a rename"),
+            Err(error) => {
+                let error = with_causes(&error);
+                tracing::warn!(rename = text, error, "both names of a file that was renamed stay");
+            }
+        }
+    }
+
+    async fn remove_old_name(&self, old: OldNameIntent) -> Result<bool> {
+        if old.boot.is_none() || old.boot != boot_id() {
+            return Ok(false);
+        }
+        let OldNameIntent { key, version, copy, .. } = old;
+        let (Some(there), Some(copied)) = (self.head(key.clone()).await?, self.head(copy).await?) else {
+            return Ok(false);
+        };
+        if there.version.etag != version.etag || there.last_modified > copied.last_modified {
+            return Ok(false);
+        }
+        let conditional = self.store.capabilities().delete_if_match;
+        let if_match = conditional.then_some(version.etag);
+        self.store.delete(DeleteRequest { key, if_match, version_id: None }).await?;
+        Ok(true)
     }
 
     fn relink(&self, source: &Arc<Inode>, from: End<'_>, to: End<'_>, begun: Moment) {
@@ -329,6 +373,20 @@ impl Filesystem {
         }
         Some(at)
     }
+}
+
+fn old_name_of(remote: &Remote, copy: &Key) -> Intent {
+    let (key, version) = (remote.key.clone(), remote.version.clone());
+    Intent::OldName(Box::new(OldNameIntent { key, version, copy: copy.clone(), boot: boot_id() }))
+}
+
+/// Which run of the machine this is; the kernel says so until it ends.
+fn boot_id() -> Option<String> {
+    static BOOT: LazyLock<Option<String>> = LazyLock::new(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(String::from(id.trim())).filter(|id| !id.is_empty())
+    });
+    BOOT.clone()
 }
 
 /// Fails if the inode lost this name while the locks were waited for.

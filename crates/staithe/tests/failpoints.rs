@@ -187,15 +187,30 @@ fn ends_at_the_start(mode: &str, step: Step, nth: u64) -> bool {
     came
 }
 
+/// The daemon that goes on after one which ended with a file under both names, and attributes for it in the journal.
+fn ends_at_the_start_in_a_rename(mode: &str, step: Step, nth: u64) -> bool {
+    let (bench, mut ledger) = bench();
+    assert!(came_to_it(ending_at(options(&bench, mode), Step::BeforeRenameDelete, 1), |root| {
+        ledger.chmod(root, "stored", 0o640)?;
+        ledger.rename(root, "stored", "target")
+    }));
+    let came = came_to_it(ending_at(options(&bench, mode), step, nth), sync);
+    nothing_is_lost(&bench, &ledger, mode, &format!("start in a rename, {mode}, {} {nth}", step.name()));
+    assert!(bench.bucket().get("stored").is_none(), "{} {nth}: the old name stayed", step.name());
+    came
+}
+
 /// Ends daemons at a share of all steps: at each the first times that it is passed, and fewer and fewer of the later ones.
 fn every_step_of(share: usize) {
     let mine = Step::ALL.iter().enumerate().filter(|(i, _)| i % SHARES == share);
     for (_, step) in mine {
-        let scenarios: [&dyn Fn(u64) -> bool; 4] = [
+        let scenarios: [&dyn Fn(u64) -> bool; 6] = [
             &|nth| ends_at_work("through", *step, nth),
             &|nth| ends_at_work("back", *step, nth),
             &|nth| ends_at_the_start("through", *step, nth),
             &|nth| ends_at_the_start("back", *step, nth),
+            &|nth| ends_at_the_start_in_a_rename("through", *step, nth),
+            &|nth| ends_at_the_start_in_a_rename("back", *step, nth),
         ];
         let mut times = 0;
         for ends in scenarios {

@@ -4,7 +4,7 @@
 
 mod real;
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -152,7 +152,11 @@ fn damaged_bytes_of_the_cache_are_found_and_dropped() {
     flip(&one(place.cached("data")), 5);
     let output = verify(&mount, &["--repair"]);
     assert_eq!(found(&output), ["\"d-file\": its cached bytes are damaged; dropped from the cache"]);
+    // A kernel reads them still: who wrote to the file now would store them.
+    let write = || OpenOptions::new().append(true).open(at(&mount, "d-file"));
+    assert_eq!(code(write()), libc::EIO, "{}", mount.stderr());
     drop(held);
+    assert!(wait_until(SOON, || write().is_ok()));
     assert!(fs::read(at(&mount, "d-file")).unwrap() == bytes);
     agrees(&mount, "read again");
 }

@@ -443,3 +443,20 @@ fn writers_wait_for_room_and_are_refused_only_when_none_comes() {
         assert!(bench.bucket().get(key).unwrap() == bytes, "{key}");
     }
 }
+
+#[test]
+fn a_file_beyond_the_largest_object_is_refused_by_its_close() {
+    let bench = Bench::new();
+    let mut mount = bench.start();
+    let path = at(&mount, "file");
+    let file = File::create(&path).unwrap();
+    // The kernel writes by itself, and asks nobody.
+    file.write_all_at(b"!", 5 << 40).unwrap();
+    assert_eq!(code(file.sync_all()), libc::EFBIG);
+    assert_eq!(code(close(file)), libc::EFBIG);
+    assert!(bench.bucket().get("file").is_none());
+    File::options().write(true).open(&path).unwrap().set_len(3).unwrap();
+    sync(&mount);
+    assert_eq!(bench.bucket().get("file").unwrap(), [0; 3]);
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+}

@@ -53,6 +53,7 @@ impl Run<'_> {
             Intent::Attributes(attributes) => attributes.key.as_str(),
             Intent::Marker(marker) => marker.key.as_str(),
             Intent::Upload { key, .. } => key.as_str(),
+            Intent::OldName(old) => old.key.as_str(),
             Intent::RenameTree { from_prefix, .. } => from_prefix,
         };
         let path = key.strip_prefix(&self.fs.config.prefix).unwrap_or(key);
@@ -121,6 +122,7 @@ impl Run<'_> {
                 let object = self.head(&intent.key).await?;
                 Ok(done(object.is_some_and(|object| self.has_attributes(&object, &intent.meta))))
             }
+            Intent::OldName(old) => Ok(done(self.head(&old.key).await?.is_none())),
             Intent::RenameTree { .. } | Intent::Upload { .. } => Ok(There::Not),
         }
     }
