@@ -107,7 +107,9 @@ impl Staged {
     fn on_base(dir: &Path, name: &str, base_size: Option<u64>) -> Result<Self> {
         let disk = DiskFile::create(dir, name)?;
         let size = base_size.unwrap_or(0);
-        disk.set_len(size)?;
+        if size > 0 {
+            disk.set_len(size)?;
+        }
         Ok(Self {
             disk,
             size,

@@ -28,7 +28,7 @@ use crate::read::pieces;
 pub(crate) use alive::{Alive, Uploads};
 
 /// Parts of one upload on their way at once.
-pub(crate) const PARTS_AT_ONCE: usize = 8;
+pub(crate) const PARTS_AT_ONCE: usize = 16;
 /// What memory for bytes on their way to the store is counted in, in bytes.
 const UPLOAD_PIECE: u64 = 256 << 10;
 /// How much there is of it: 128 MiB.
