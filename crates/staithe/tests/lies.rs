@@ -8,11 +8,11 @@ mod real;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use real::{Bench, at, close, code, noise, staithe, start, state, store, text};
-use staithe_testkit::{DaemonOptions, Fault, MountedDaemon, Operation, When, wait_until};
+use staithe_testkit::{DaemonOptions, Fault, Injected, MountedDaemon, Operation, When, wait_until};
 
 const SOON: Duration = Duration::from_mins(1);
 const LARGE: usize = 20 << 20;
@@ -45,30 +45,52 @@ fn lies() -> Vec<(Fault, Operation, usize)> {
     put.into_iter().chain(whole).collect()
 }
 
+/// A lie that is about to be told of a file.
+struct Lied {
+    name: String,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    lie: Injected,
+    what: String,
+}
+
+/// Every lie, each of a file of its own.
+fn lied<'a>(bench: &'a Bench, mount: &'a MountedDaemon) -> impl Iterator<Item = Lied> + 'a {
+    lies().into_iter().enumerate().map(|(n, (fault, operation, len))| {
+        let (name, what) = (format!("file{n}"), format!("{fault:?} {operation:?}"));
+        let lie = bench.server.faults().inject(When::operation(operation).key(&*name), fault);
+        Lied { path: at(mount, &name), name, bytes: noise(n as u32, len), lie, what }
+    })
+}
+
+impl Lied {
+    /// The server lies no more: the file is stored.
+    fn end(self, bench: &Bench, mount: &MountedDaemon) {
+        let Self { name, path, bytes, lie, what } = self;
+        assert!(fs::read(&path).unwrap() == bytes, "{what}");
+        lie.remove();
+        sync(mount);
+        assert!(bench.bucket().get(&name).unwrap() == bytes, "{what}");
+        assert_eq!(state(&path), "clean", "{what}");
+    }
+}
+
 #[test]
 fn close_says_so_and_the_file_is_stored_once_the_server_is_right_again() {
     let bench = Bench::new();
     let mut mount = bench.start();
-    for (n, (fault, operation, len)) in lies().into_iter().enumerate() {
-        let (name, bytes, what) =
-            (format!("file{n}"), noise(n as u32, len), format!("{fault:?} {operation:?}"));
-        let path = at(&mount, &name);
-        let when = When::operation(operation).key(&*name);
-        let lie = bench.server.faults().inject(when, fault);
-        assert_eq!(code(store(&path, &bytes)), libc::EIO, "{what}: {}", mount.stderr());
+    for lied in lied(&bench, &mount) {
+        let Lied { path, bytes, lie, what, .. } = &lied;
+        assert_eq!(code(store(path, bytes)), libc::EIO, "{what}: {}", mount.stderr());
         assert!(lie.hits() > 0, "{what}");
         // The last close tries once more, in the background.
         let says_why =
-            || state(&path).starts_with("failed: ") && state(&path).contains("the server says it stored");
-        assert!(wait_until(SOON, says_why), "{what}: {}", state(&path));
-        assert!(fs::read(&path).unwrap() == bytes, "{what}");
+            || state(path).starts_with("failed: ") && state(path).contains("the server says it stored");
+        assert!(wait_until(SOON, says_why), "{what}: {}", state(path));
+        assert!(fs::read(path).unwrap() == *bytes, "{what}");
         // It lies again.
         assert!(!staithe(&["sync", text(mount.path())], Path::new("/")).status.success(), "{what}");
-        assert!(fs::read(&path).unwrap() == bytes, "{what}");
-        lie.remove();
-        sync(&mount);
-        assert!(bench.bucket().get(&name).unwrap() == bytes, "{what}");
-        assert_eq!(state(&path), "clean", "{what}");
+        lied.end(&bench, &mount);
     }
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     assert_eq!(bench.bucket().keys().len(), lies().len(), "{:?}", bench.bucket().keys());
@@ -95,19 +117,12 @@ fn a_part_that_is_stored_wrongly_is_sent_again() {
 fn in_write_back_it_is_tried_again_by_itself() {
     let bench = Bench::new();
     let mut mount = bench.start_back();
-    for (n, (fault, operation, len)) in lies().into_iter().enumerate() {
-        let (name, bytes, what) =
-            (format!("file{n}"), noise(n as u32, len), format!("{fault:?} {operation:?}"));
-        let path = at(&mount, &name);
-        let lie = bench.server.faults().inject(When::operation(operation).key(&*name), fault);
-        store(&path, &bytes).unwrap();
-        let failed = || state(&path).starts_with("failed: ");
-        assert!(wait_until(SOON, failed), "{what}: {} {}", state(&path), mount.stderr());
-        assert!(fs::read(&path).unwrap() == bytes, "{what}");
-        lie.remove();
-        sync(&mount);
-        assert!(bench.bucket().get(&name).unwrap() == bytes, "{what}");
-        assert_eq!(state(&path), "clean", "{what}");
+    for lied in lied(&bench, &mount) {
+        let Lied { path, bytes, what, .. } = &lied;
+        store(path, bytes).unwrap();
+        let failed = || state(path).starts_with("failed: ");
+        assert!(wait_until(SOON, failed), "{what}: {} {}", state(path), mount.stderr());
+        lied.end(&bench, &mount);
     }
     assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
     assert_eq!(bench.bucket().keys().len(), lies().len(), "{:?}", bench.bucket().keys());
