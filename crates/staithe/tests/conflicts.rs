@@ -5,12 +5,14 @@
 mod real;
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, start};
-use staithe_testkit::{MountedDaemon, S3Server, Versioning, wait_until};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, spawn, start};
+use staithe_testkit::{Moto, MountedDaemon, S3Server, Versioning, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -144,4 +146,106 @@ fn a_server_that_ignores_conditions_is_found_out_at_mount() {
     let said = mount.stderr();
     let lines: Vec<_> = said.lines().filter(|l| l.contains("WARN") && l.contains("condition")).collect();
     assert_eq!(lines.len(), 1, "{said}");
+}
+
+/// Another client: boto3, in a process that is there before a file is opened, and so has no copy of it.
+struct Sdk {
+    python: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Sdk {
+    fn start(env: Vec<(String, String)>) -> Self {
+        let script = "import boto3, sys\n\
+            s3 = boto3.client('s3')\n\
+            for line in sys.stdin:\n    \
+                what, key, body = line.split()\n    \
+                if what == 'put': s3.put_object(Bucket='bucket', Key=key, Body=body.encode())\n    \
+                if what == 'get': print(s3.get_object(Bucket='bucket', Key=key)['Body'].read().decode())\n    \
+                if what == 'list':\n        \
+                    objects = s3.list_objects_v2(Bucket='bucket', Prefix=key).get('Contents', [])\n        \
+                    print(*[o['Key'] for o in objects])\n    \
+                print('done', flush=True)\n";
+        let mut command = Command::new("python3");
+        let command = command.args(["-c", script]).envs(env);
+        let mut python = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let (ask, answers) = (python.stdin.take().unwrap(), BufReader::new(python.stdout.take().unwrap()));
+        Self { python, ask, answers }
+    }
+
+    /// What it prints before it is done.
+    fn ask(&mut self, what: &str, key: &str, body: &str) -> String {
+        writeln!(self.ask, "{what} {key} {body}").unwrap();
+        let mut said = String::new();
+        while !said.ends_with("done\n") {
+            assert!(self.answers.read_line(&mut said).unwrap() > 0, "boto3 failed: {said}");
+        }
+        said.trim_end_matches("done\n").trim_end().to_owned()
+    }
+
+    fn keys(&mut self, prefix: &str) -> Vec<String> {
+        self.ask("list", prefix, "-").split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Sdk {
+    fn drop(&mut self) {
+        let _ = (self.python.kill(), self.python.wait());
+    }
+}
+
+/// Races of a mount against an SDK, in both modes, for new and known names; `honours`: the server keeps conditions.
+fn races_against_an_sdk(env: &[(String, String)], honours: bool) {
+    let mut sdk = Sdk::start(env.to_vec());
+    for (mode, how) in
+        [("through", "keep-both"), ("back", "keep-both"), ("through", "overwrite"), ("back", "overwrite")]
+    {
+        let options = [format!("--write-mode={mode}"), format!("--on-conflict={how}")];
+        let mut mount = start(daemon(&format!("s3://{BUCKET}")).env(env.to_vec()).args(options));
+        let keeps_both = how == "keep-both" && honours;
+        for is_known in [false, true] {
+            let name = format!("{mode}-{how}-{is_known}");
+            if is_known {
+                sdk.ask("put", &name, "base");
+            }
+            let quiet = quiet();
+            let file = write(&at(&mount, &name), b"ours");
+            sdk.ask("put", &name, "theirs");
+            let closed = close(file);
+            drop(quiet);
+            match closed {
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESTALE), "{name}"),
+                Ok(()) => assert!(!keeps_both || mode == "back", "{name}: {}", mount.stderr()),
+            }
+            if !keeps_both {
+                assert!(wait_until(SOON, || sdk.ask("get", &name, "-") == "ours"), "{}", mount.stderr());
+                assert_eq!(sdk.keys(&name), [name]);
+                continue;
+            }
+            assert!(wait_until(SOON, || sdk.keys(&name).len() == 2), "{name}: {}", mount.stderr());
+            let keys = sdk.keys(&name);
+            assert!(keys[0] == name && keys[1].starts_with(&format!("{name}.conflict-")), "{keys:?}");
+            assert_eq!(sdk.ask("get", &keys[0], "-"), "theirs");
+            assert_eq!(sdk.ask("get", &keys[1], "-"), "ours");
+        }
+        assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+        let is_said = mount.stderr().contains("this store ignores conditions of writes");
+        assert_eq!(is_said, how == "keep-both" && !honours, "{}", mount.stderr());
+    }
+}
+
+#[test]
+fn a_race_against_an_sdk_ends_as_the_mount_was_told() {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    races_against_an_sdk(&server.env(), true);
+}
+
+/// It forgets If-Match where an upload in parts is completed, and is not trusted with any.
+#[test]
+fn on_moto_the_last_writer_wins_and_the_mount_says_so() {
+    let moto = Moto::start().unwrap();
+    moto.create_bucket(BUCKET).unwrap();
+    races_against_an_sdk(&moto.env(), false);
 }
