@@ -27,8 +27,9 @@ use crate::read::pieces;
 
 pub(crate) use alive::{Alive, Uploads};
 
-/// Parts of one upload on their way at once.
-pub(crate) const PARTS_AT_ONCE: usize = 16;
+/// Parts of one upload on their way at once. More of them help only where a connection is slow, and cost a store that is
+/// near a third of the rate: what is on its way no longer fits a processor's cache.
+pub(crate) const PARTS_AT_ONCE: usize = 8;
 /// What memory for bytes on their way to the store is counted in, in bytes.
 const UPLOAD_PIECE: u64 = 256 << 10;
 /// How much there is of it: 128 MiB.

@@ -93,6 +93,21 @@ fn without_versions_an_object_that_was_replaced_is_stale_and_not_another() {
 }
 
 #[test]
+fn with_full_attributes_what_is_gone_from_the_bucket_is_stale_and_stays_listed() {
+    let views = Views::new(Versioning::Off);
+    fill(&views);
+    views.take("v");
+    let options = daemon(&format!("s3://{BUCKET}")).env(views.server.env());
+    let mount = real::start(options.args(["--attributes", "full", "--snapshot"]).arg(views.file("v")));
+    views.bucket().delete("a/file");
+    for _ in 0..2 {
+        assert_eq!(code(fs::metadata(at(&mount, "a/file"))), libc::ESTALE);
+        assert_eq!(sh(mount.path(), "ls a"), "file\nsub");
+    }
+    assert_eq!(fs::read(at(&mount, "a/sub/deep")).unwrap(), b"a/sub/deep");
+}
+
+#[test]
 fn a_prefix_is_mounted_with_a_manifest_of_it_and_attributes_are_those_of_the_version() {
     let views = Views::new(Versioning::On);
     views.bucket().put_with("p/f", "first", &[("mode", "33056")]);

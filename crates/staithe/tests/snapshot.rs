@@ -4,10 +4,17 @@
 
 mod real;
 
-use real::{BUCKET, Views, text};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use real::{BUCKET, Views, spawn, text};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use staithe_testkit::{Fault, Operation, Versioning, When};
-use std::fs;
+
+const SOON: Duration = Duration::from_secs(30);
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -143,6 +150,37 @@ fn a_listing_that_fails_leaves_the_manifest_that_was_there() {
     place.refused(FAILED, &["create", &format!("s3://{BUCKET}"), "-o", "v"]);
     assert!(before == fs::read(place.file("v")).unwrap());
     assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 1, "something was left behind");
+}
+
+#[test]
+fn whoever_ends_it_leaves_nothing() {
+    let place = Views::new(Versioning::Off);
+    for signal in [Signal::INT, Signal::TERM] {
+        let held = place.server.faults().hold_requests(When::operation(Operation::ListObjectsV2));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
+        command.args(["snapshot", "create", &format!("s3://{BUCKET}"), "-o", "v"]).envs(place.server.env());
+        let creating = spawn(command.current_dir(place.dir.path()).stderr(Stdio::piped()));
+        assert!(held.wait_for_blocking(1, SOON));
+        kill_process(Pid::from_child(&creating), signal).unwrap();
+        let output = creating.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(FAILED), "{signal:?} {output:?}");
+        assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 0, "{signal:?}");
+        held.release();
+    }
+}
+
+#[test]
+fn only_a_file_is_replaced_and_a_link_is_followed() {
+    let place = Views::new(Versioning::Off);
+    place.bucket().put("k", "x");
+    let source = format!("s3://{BUCKET}");
+    fs::create_dir(place.file("d")).unwrap();
+    assert!(place.refused(FAILED, &["create", &source, "-o", "d"]).contains("no file"));
+    fs::write(place.file("file"), "").unwrap();
+    symlink("file", place.file("link")).unwrap();
+    create(&place, "link", &[]);
+    assert!(place.file("link").is_symlink());
+    assert_eq!(keys(&place, "file"), ["k"]);
 }
 
 #[test]

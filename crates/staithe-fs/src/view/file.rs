@@ -1,7 +1,7 @@
 //! Manifests as files: whole at their place or not there, and read from the disk piece by piece.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::decode::Decoder;
@@ -22,7 +22,7 @@ pub(super) struct ManifestWriter {
 
 impl ManifestWriter {
     pub(super) fn create(target: &Path, header: &ManifestHeader) -> Result<Self> {
-        let target = target.to_owned();
+        let target = replaceable(target)?;
         let aside = beside(&target)?;
         let file = create_new(&aside, &target)?;
         let mut writer = Self { encoder: None, aside, target };
@@ -50,7 +50,13 @@ impl ManifestWriter {
             file.sync_all()?;
             std::fs::rename(&self.aside, &self.target)?;
             let dir = self.target.parent().filter(|dir| !dir.as_os_str().is_empty());
-            File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+            match File::open(dir.unwrap_or(Path::new(".")))?.sync_all() {
+                // There are file systems that know of no such thing; it is at its place.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                    Ok(())
+                }
+                synced => synced,
+            }
         };
         put().map_err(|e| unwritten(&self.target, e))
     }
@@ -60,6 +66,20 @@ impl Drop for ManifestWriter {
     fn drop(&mut self) {
         // Not there any more once it has its place.
         let _ = std::fs::remove_file(&self.aside);
+    }
+}
+
+/// The file that is to be written: what a symbolic link leads to is, and not the link.
+fn replaceable(target: &Path) -> Result<PathBuf> {
+    let Ok(there) = target.symlink_metadata() else { return Ok(target.to_owned()) };
+    let target = if there.is_symlink() { target.canonicalize() } else { Ok(target.to_owned()) };
+    let target = target.map_err(|e| FsError::local("the file to write cannot be found", e))?;
+    match target.metadata() {
+        Ok(there) if !there.is_file() => {
+            let why = format!("{} is there, and no file", target.display());
+            Err(FsError::new(FsErrorKind::Invalid, why))
+        }
+        _ => Ok(target),
     }
 }
 

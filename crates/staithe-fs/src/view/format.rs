@@ -96,7 +96,13 @@ fn millis(time: SystemTime) -> u64 {
 }
 
 fn time(millis: u64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+    time_since_1970(Duration::from_millis(millis))
+}
+
+/// A time that can be written down; `None` after the year 9999.
+pub(super) fn time_since_1970(since: Duration) -> Option<SystemTime> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    if since.as_secs() < YEAR_10000 { UNIX_EPOCH.checked_add(since) } else { None }
 }
 
 /// Why a file is no manifest to go by.

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use md5::{Digest as _, Md5};
@@ -15,8 +15,8 @@ use serde_json::Value;
 use staithe_store::{ETag, Key, Version, VersionId};
 
 use super::file::ManifestWriter;
-use super::format::ManifestHeader;
-use super::object::ViewObject;
+use super::format::{ManifestHeader, time_since_1970};
+use super::object::{SIZE_MAX, ViewObject};
 use super::sort::Sorter;
 use super::take::Taken;
 use crate::error::{FsError, FsErrorKind, Result};
@@ -81,7 +81,8 @@ impl Inventory {
         let columns = Columns::of(string("fileSchema")?).map_err(|missing| {
             wrong(&format!("the inventory has no field {missing}; have it written with that"))
         })?;
-        let created: u64 = string("creationTimestamp")?.parse().map_err(|_| wrong("it says no time"))?;
+        let created = string("creationTimestamp")?.parse().ok().map(Duration::from_millis);
+        let created = created.and_then(time_since_1970).ok_or_else(|| wrong("it says no time"))?;
         let listed = json["files"].as_array().ok_or_else(|| wrong("it names no files"))?;
         let data = listed.iter().map(|data| {
             let key = data["key"].as_str().ok_or_else(|| wrong("it names a file without a key"))?;
@@ -90,7 +91,7 @@ impl Inventory {
         });
         Ok(Self {
             bucket: string("sourceBucket")?.to_owned(),
-            created: UNIX_EPOCH + Duration::from_millis(created),
+            created,
             data: data.collect::<Result<_>>()?,
             file: file.to_owned(),
             columns,
@@ -129,7 +130,11 @@ impl Columns {
         let id = self.version.map(field).transpose()?.filter(|id| !id.is_empty()).map(VersionId::new);
         Ok(Some(ViewObject {
             key: Key::new(key).map_err(|_| "the key is empty, or too long")?,
-            size: field(self.size)?.parse().map_err(|_| "the size is no number")?,
+            size: field(self.size)?
+                .parse()
+                .ok()
+                .filter(|size| *size <= SIZE_MAX)
+                .ok_or("the size is none")?,
             version: Version { etag: ETag::new(etag), id },
             modified: humantime::parse_rfc3339_weak(field(self.modified)?).map_err(|_| "the time is none")?,
         }))
@@ -144,7 +149,8 @@ fn find_data(manifest: &Path, key: &str) -> Option<PathBuf> {
 }
 
 /// Writes what an inventory lists below a prefix into `target`. `volume` and `url` are the store's whose bucket it is.
-/// In bounded memory; what is not in order is sorted on the disk, beside `target`.
+/// In bounded memory; what is not in order is sorted on the disk, beside `target`. `progress` hears of it now and then, and
+/// ends it with an error.
 ///
 /// # Errors
 /// `Invalid` for what makes no sense, or does not match its checksum; `NoSpace` and `Io`. Nothing is left of the file then.
@@ -154,7 +160,7 @@ pub fn take_inventory(
     url: String,
     prefix: &str,
     target: &Path,
-    mut progress: impl FnMut(Taken),
+    mut progress: impl FnMut(Taken) -> Result<()>,
 ) -> Result<Taken> {
     let header =
         ManifestHeader { volume, url, prefix: prefix.to_owned(), created: inventory.created, as_of: None };
@@ -166,9 +172,9 @@ pub fn take_inventory(
                 return Ok(());
             }
             read.objects += 1;
-            read.bytes += object.size;
+            read.bytes = read.bytes.saturating_add(object.size);
             if read.objects % NEWS_EVERY == 0 {
-                progress(read);
+                progress(read)?;
             }
             sorter.push(object)
         })?;

@@ -47,10 +47,10 @@ impl Manifest {
     /// As [`ManifestReader::open`](super::ManifestReader::open).
     pub fn load(file: &Path) -> Result<Self> {
         let mut opened = File::open(file).map_err(|e| Fault::Io(e).of(file))?;
-        let mut manifest = Self::with_room(&mut opened).map_err(|fault| fault.of(file))?;
+        let (mut manifest, room) = Self::with_room(&mut opened).map_err(|fault| fault.of(file))?;
         let input = std::io::BufReader::with_capacity(256 << 10, opened);
         let mut decoder = Decoder::new(input).map_err(|fault| fault.of(file))?;
-        manifest.fill(&mut decoder).map_err(|fault| fault.of(file))?;
+        manifest.fill(&mut decoder, room).map_err(|fault| fault.of(file))?;
         manifest.header = decoder.header().clone();
         file.clone_into(&mut manifest.file);
         Ok(manifest)
@@ -63,39 +63,46 @@ impl Manifest {
     }
 
     /// An empty one with memory for what the end of the file says that there is: one that grows would take twice as
-    /// much for a while. What the end says wrongly is found later.
-    fn with_room(file: &mut File) -> Result<Self, Fault> {
+    /// much for a while. How much it may take, in bytes: nothing, if the end of the file says nothing.
+    fn with_room(file: &mut File) -> Result<(Self, u64), Fault> {
         let mut manifest = Self::empty();
         let len = file.seek(SeekFrom::End(0))?;
         if len < FOOTER as u64 {
             file.seek(SeekFrom::Start(0))?;
-            return Ok(manifest);
+            return Ok((manifest, 0));
         }
         file.seek(SeekFrom::End(-(FOOTER as i64)))?;
         let mut footer = [0; FOOTER];
         file.read_exact(&mut footer)?;
         file.seek(SeekFrom::Start(0))?;
-        if let Some((objects, bytes)) = footer_counts(&footer) {
-            let room = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-            let has_room = manifest.arena.try_reserve_exact(room(bytes)).is_ok()
-                && manifest.places.try_reserve_exact(room(objects)).is_ok();
-            if !has_room {
-                return Err(Fault::Io(std::io::ErrorKind::OutOfMemory.into()));
-            }
+        let Some((objects, bytes)) = footer_counts(&footer) else { return Ok((manifest, 0)) };
+        let room = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let has_room = manifest.arena.try_reserve_exact(room(bytes)).is_ok()
+            && manifest.places.try_reserve_exact(room(objects)).is_ok();
+        if !has_room {
+            return Err(Fault::Io(std::io::ErrorKind::OutOfMemory.into()));
         }
-        Ok(manifest)
+        Ok((manifest, bytes))
     }
 
-    fn fill(&mut self, decoder: &mut Decoder<impl std::io::Read>) -> Result<(), Fault> {
+    /// Takes in all objects. Those that do not fit into `room` bytes of the arena are read all the same, for what is
+    /// wrong with the file to be found, and never kept: a small file could stand for more than there is memory.
+    fn fill(&mut self, decoder: &mut Decoder<impl std::io::Read>, room: u64) -> Result<(), Fault> {
+        let mut fits = true;
         while let Some(decoded) = decoder.advance()? {
             let key = decoded.object.key.as_str();
+            let len = KEY_LENGTH as usize + key.len() + decoded.known.len();
+            fits &= (self.arena.len() + len) as u64 <= room;
+            if !fits {
+                continue;
+            }
             self.places.push(self.arena.len() as u64);
             // A key has 1,024 bytes at most.
             self.arena.extend_from_slice(&(key.len() as u16).to_le_bytes());
             self.arena.extend_from_slice(key.as_bytes());
             self.arena.extend_from_slice(decoded.known);
         }
-        Ok(())
+        if fits { Ok(()) } else { Err(Fault::Damaged("it takes more memory than it says")) }
     }
 
     /// What it is a listing of.

@@ -4,6 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use staithe_store::{ETag, Key, ObjectSummary, Version, VersionId};
 
+use super::format::time_since_1970;
+
+/// The largest size that a file can have, in bytes.
+pub(super) const SIZE_MAX: u64 = i64::MAX as u64;
 /// Longest entity tag and version id, in bytes.
 const TEXT_MAX: usize = 1024;
 /// The hexadecimal digits of an MD5, which most entity tags are.
@@ -65,10 +69,10 @@ pub(super) fn encode(object: &ViewObject, out: &mut Vec<u8>) -> Option<()> {
 /// The object of this key, of what [`encode`] made of it, and how long that was. `None` for anything else.
 pub(super) fn decode(key: Key, bytes: &[u8]) -> Option<(ViewObject, usize)> {
     let mut rest = bytes;
-    let size = take_number(&mut rest)?;
+    let size = take_number(&mut rest).filter(|size| *size <= SIZE_MAX)?;
     let (seconds, nanos) = (take_number(&mut rest)?, take_number(&mut rest)?);
     let nanos = u32::try_from(nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    let modified = UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))?;
+    let modified = time_since_1970(Duration::new(seconds, nanos))?;
     let etag = take_tag(&mut rest)?;
     let id = match take_number(&mut rest)? {
         0 => None,

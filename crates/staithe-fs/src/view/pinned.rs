@@ -148,6 +148,23 @@ fn check(manifest: &Manifest, volume: &str, prefix: &str) -> Result<()> {
     Ok(())
 }
 
+/// The view has it, whatever the store behind says: what is not there is another version.
+fn gone(error: StoreError) -> StoreError {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let what = "the version that the view has is not in the bucket any more";
+    StoreError::new(ErrorKind::VersionMismatch, error.operation(), what).with_source(error)
+}
+
+/// What answers, with the id of its version also where the store does not tell that: it is known by the next view, too.
+fn identified(mut meta: ObjectMeta, version: Version) -> ObjectMeta {
+    if meta.version.id.is_none() && meta.version.etag == version.etag {
+        meta.version = version;
+    }
+    meta
+}
+
 fn refused<T>(operation: &'static str) -> staithe_store::Result<T> {
     Err(StoreError::new(ErrorKind::Unsupported, operation, "a view is looked at, and never changed"))
 }
@@ -173,8 +190,9 @@ impl ObjectStore for PinnedStore {
 
     async fn head(&self, request: HeadRequest) -> staithe_store::Result<ObjectMeta> {
         if self.attributes == AttributeSource::Full {
-            let version = Some(self.version_of("head", &request.key, request.version)?);
-            return self.inner.head(HeadRequest { key: request.key, version }).await;
+            let version = self.version_of("head", &request.key, request.version)?;
+            let asked = HeadRequest { key: request.key, version: Some(version.clone()) };
+            return Ok(identified(self.inner.head(asked).await.map_err(gone)?, version));
         }
         let object = self.find("head", &request.key)?;
         if request.version.is_some_and(|wanted| wanted.etag != object.version.etag) {
@@ -193,12 +211,14 @@ impl ObjectStore for PinnedStore {
 
     async fn checksum(&self, request: HeadRequest) -> staithe_store::Result<Option<Crc64Nvme>> {
         let version = Some(self.version_of("checksum", &request.key, request.version)?);
-        self.inner.checksum(HeadRequest { key: request.key, version }).await
+        self.inner.checksum(HeadRequest { key: request.key, version }).await.map_err(gone)
     }
 
     async fn get(&self, request: GetRequest) -> staithe_store::Result<GetResponse> {
-        let version = Some(self.version_of("get", &request.key, request.version)?);
-        self.inner.get(GetRequest { version, ..request }).await
+        let version = self.version_of("get", &request.key, request.version)?;
+        let asked = GetRequest { version: Some(version.clone()), ..request };
+        let GetResponse { meta, range, body } = self.inner.get(asked).await.map_err(gone)?;
+        Ok(GetResponse { meta: identified(meta, version), range, body })
     }
 
     async fn list(&self, request: ListRequest) -> staithe_store::Result<ListPage> {

@@ -18,8 +18,8 @@ use staithe_store::PageToken;
 
 use super::manifest::Manifest;
 
-/// For how long a listing may pause between two pages.
-const PAUSE: Duration = Duration::from_mins(1);
+/// For how long a listing may pause between two pages: programs that work on each entry ask for the next one late.
+const PAUSE: Duration = Duration::from_mins(15);
 /// How long a view is held whose listings have all ended: the last page may be asked for once more.
 const GRACE: Duration = Duration::from_secs(2);
 /// Views at once.

@@ -43,7 +43,10 @@ pub async fn take_manifest(
 ) -> Result<Taken> {
     let keeps_versions = store.capabilities().versions;
     if as_of.is_some() && !keeps_versions {
-        let why = format!("{} keeps no versions, so nobody knows what it held then", store.url());
+        let why = format!(
+            "{} keeps no versions, or does not say that it does, so nobody knows what it held then",
+            store.url()
+        );
         return Err(FsError::new(FsErrorKind::Invalid, why));
     }
     let header = ManifestHeader {
@@ -119,7 +122,7 @@ impl Taking {
     fn put(&mut self, object: &ViewObject) -> Result<()> {
         self.writer.push(object)?;
         self.taken.objects += 1;
-        self.taken.bytes += object.size;
+        self.taken.bytes = self.taken.bytes.saturating_add(object.size);
         Ok(())
     }
 }

@@ -1,10 +1,15 @@
 //! `staithe snapshot create`: write down what a bucket holds.
 
 use std::io::Write as _;
+use std::path::Path;
+use std::pin::pin;
 use std::time::SystemTime;
 
 use bytesize::ByteSize;
-use staithe_fs::{Inventory, Taken, take_inventory, take_manifest};
+use staithe_fs::{FsError, FsErrorKind, Inventory, Taken, take_inventory, take_manifest};
+use staithe_store::ObjectStore;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::failed;
 use crate::bar::Bar;
@@ -34,24 +39,88 @@ pub(crate) fn run(options: &CreateOptions) -> Result<u8, Failure> {
     }
     let target = places::full_path(&options.output);
     let bar = Bar::of_objects();
-    let show = |taken: Taken| bar.show(taken.objects, taken.objects, size(taken.bytes));
-    let cannot = |error: &dyn std::error::Error| Failure::failed(chain(error));
-    let taken = wait_for(async {
+    let (taken, pins) = wait_for(async {
         let store = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
         store.probe().await.map_err(|e| cannot(&e))?;
-        let taken = match &inventory {
-            Some(inventory) => {
-                take_inventory(inventory, store.volume(), store.url(), source.prefix(), &target, show)
+        let taken = match inventory {
+            Some(inventory) => taken_from(inventory, &*store, &source, &target, &bar).await?,
+            None => {
+                let show = |taken| show(&bar, taken);
+                let taking = take_manifest(&*store, source.prefix(), as_of, &target, show);
+                // Not taken to its end, it leaves nothing.
+                tokio::select! {
+                    biased;
+                    stopped = asked_to_end() => return Err(stopped),
+                    taken = taking => taken.map_err(|e| cannot(&e))?,
+                }
             }
-            None => take_manifest(&*store, source.prefix(), as_of, &target, show).await,
         };
-        taken.map_err(|e| cannot(&e))
+        Ok((taken, store.capabilities().versions))
     })?;
     drop(bar);
-    let (objects, place) = (taken.objects, options.output.display());
+    let (objects, bytes, place) = (taken.objects, size(taken.bytes), options.output.display());
+    let limit = if pins {
+        ""
+    } else {
+        "; the bucket tells of no versions: what is replaced there cannot be read then"
+    };
     // A closed standard output is no reason to fail.
-    let _ = writeln!(std::io::stdout(), "{objects} objects, {}, are listed in {place}", size(taken.bytes));
+    let _ = writeln!(std::io::stdout(), "{objects} objects, {bytes}, are listed in {place}{limit}");
     Ok(DONE)
+}
+
+fn cannot(error: &dyn std::error::Error) -> Failure {
+    Failure::failed(chain(error))
+}
+
+fn show(bar: &Bar, taken: Taken) {
+    bar.show(taken.objects, taken.objects, size(taken.bytes));
+}
+
+/// Ends with the first signal that ends a program.
+async fn asked_to_end() -> Failure {
+    let ended = |error: &std::io::Error| Failure::caused("signals cannot be received", error);
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return ended(&error),
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => if let Err(error) = interrupted { return ended(&error) },
+    }
+    Failure::failed("stopped; nothing was written")
+}
+
+/// Reads an inventory, in a thread that may block.
+async fn taken_from(
+    inventory: Inventory,
+    store: &dyn ObjectStore,
+    source: &Source,
+    target: &Path,
+    bar: &Bar,
+) -> Result<Taken, Failure> {
+    let (volume, url) = (store.volume(), store.url());
+    let (prefix, target) = (source.prefix().to_owned(), target.to_owned());
+    let (tell, mut told) = watch::channel(Taken::default());
+    let mut taking = tokio::task::spawn_blocking(move || {
+        take_inventory(&inventory, volume, url, &prefix, &target, |taken| {
+            let stopped = |_| FsError::new(FsErrorKind::Invalid, "stopped; nothing was written");
+            tell.send(taken).map_err(stopped)
+        })
+    });
+    let mut stopped = pin!(asked_to_end());
+    loop {
+        tokio::select! {
+            taken = &mut taking => return taken.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e)),
+            Ok(()) = told.changed() => show(bar, *told.borrow_and_update()),
+            stopped = &mut stopped => {
+                drop(told);
+                // It hears of that at its next word.
+                let _ = taking.await;
+                return Err(stopped);
+            }
+        }
+    }
 }
 
 fn size(bytes: u64) -> String {

@@ -22,7 +22,7 @@ pub(crate) fn list(options: &ListOptions) -> Result<u8, Failure> {
     let (mut objects, mut bytes) = (0u64, 0u64);
     while let Some(object) = manifest.next_object().map_err(|error| failed(&error))? {
         objects += 1;
-        bytes += object.size;
+        bytes = bytes.saturating_add(object.size);
         let (size, time, key) = (object.size, told(object.modified), name(object.key.as_str()));
         out.line(format_args!("{time} {size:>12} {key}"))?;
     }

@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::time::UNIX_EPOCH;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -45,7 +46,7 @@ impl Written {
     fn take(&self, prefix: &str) -> Result<Vec<ViewObject>> {
         let target = self.dir.path().join("view");
         let inventory = Inventory::open(&self.json())?;
-        take_inventory(&inventory, "v".into(), "u".into(), prefix, &target, |_| {})?;
+        take_inventory(&inventory, "v".into(), "u".into(), prefix, &target, |_| Ok(()))?;
         let mut reader = ManifestReader::open(&target)?;
         let mut objects = vec![];
         while let Some(object) = reader.next_object()? {
