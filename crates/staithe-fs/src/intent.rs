@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn a_record_cannot_lead_out_of_the_staging_directory() {
-        let record = String::from_utf8(intents()[4].encode().unwrap()).unwrap();
+        let record = String::from_utf8(intents().last().unwrap().encode().unwrap()).unwrap();
+        assert!(record.contains("\"0123\""), "{record}");
         for name in ["../x", "/etc/x", ".."] {
             let turned = record.replace("\"0123\"", &format!("\"{name}\""));
             assert_eq!(Intent::decode(turned.as_bytes()).unwrap_err().kind(), FsErrorKind::Io);
