@@ -123,7 +123,7 @@ impl Filesystem {
 
     /// Fetches one range: pushes bytes as they arrive, resumes after a break, gives up at the deadline.
     async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
-        let mut backoff = Backoff::new(self.config.op_deadline);
+        let mut backoff = Backoff::new(self.op_deadline());
         let mut at = fetch.range().start;
         let mut pulse = Pulse::new(&self.pace);
         while fetch.is_live() && at < fetch.range().end {

@@ -37,7 +37,8 @@ pub(crate) fn run(options: &CreateOptions) -> Result<u8, Failure> {
     let show = |taken: Taken| bar.show(taken.objects, taken.objects, size(taken.bytes));
     let cannot = |error: &dyn std::error::Error| Failure::failed(chain(error));
     let taken = wait_for(async {
-        let store = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
+        let opened = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
+        let store = opened.store;
         store.probe().await.map_err(|e| cannot(&e))?;
         let taken = match &inventory {
             Some(inventory) => {
