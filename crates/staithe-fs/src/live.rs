@@ -51,7 +51,7 @@ impl Filesystem {
 
     /// Puts `config` in force, and from now on asks `store`, if there is one: the same volume, reached in another way.
     /// Its capabilities are taken to be those of the first one. Requests that are under way end as they began; what is
-    /// open stays open.
+    /// open stays open; what could not be stored is tried again with it.
     ///
     /// A time to live that becomes shorter holds at once for all that is remembered, here and in the kernel: it is
     /// forgotten. O(1); then O(names and inodes in memory).
@@ -69,6 +69,7 @@ impl Filesystem {
     fn reload_blocking(&self, config: LiveConfig, store: Option<Arc<dyn ObjectStore>>) -> Result<()> {
         let staging = self.live.stage().map_err(refused)?;
         let (old, current) = self.live.peek(|live| (live.config, Arc::clone(&live.store)));
+        let is_other = store.is_some();
         let store = store.unwrap_or(current);
         self.check_volume(&*store)?;
         let publish = || {
@@ -82,6 +83,9 @@ impl Filesystem {
         }
         if config.on_conflict != old.on_conflict {
             self.admit_no_conditions();
+        }
+        if is_other {
+            self.retry_failed(&self.inodes.dirty());
         }
         Ok(())
     }

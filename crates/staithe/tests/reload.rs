@@ -152,6 +152,26 @@ fn keys_are_rotated_under_open_files() {
 }
 
 #[test]
+fn what_could_not_be_stored_with_the_old_keys_is_stored_with_the_new_ones() {
+    let keys = Keys::new(Versioning::Off);
+    let mount = start(keys.daemon().args(["--write-mode", "back"]));
+    let path = at(&mount, "new");
+    let _quiet = quiet();
+    let mut file = File::create(&path).unwrap();
+    file.write_all(b"kept here").unwrap();
+    let new = pair("SECOND");
+    keys.server.credentials().add(&new);
+    keys.server.credentials().set(&keys.server.key_pair().access_key, Standing::Revoked);
+    keys.write(&[("default", &new)]);
+    close(file).unwrap();
+    assert!(wait_until(SOON, || real::state(&path).starts_with("failed")), "{}", real::state(&path));
+    assert!(keys.bucket().get("new").is_none());
+    reload_quietly(&mount, &[]);
+    assert!(wait_until(SOON, || real::state(&path) == "clean"), "{}", real::state(&path));
+    assert_eq!(keys.bucket().get("new").unwrap(), b"kept here");
+}
+
+#[test]
 fn credentials_that_the_store_does_not_take_change_nothing() {
     let keys = Keys::new(Versioning::Off);
     let (bucket, old, new) = (keys.bucket(), keys.server.key_pair().clone(), pair("SECOND"));
