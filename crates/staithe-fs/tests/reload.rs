@@ -37,14 +37,14 @@ async fn with_ttls(world: &World, metadata_ttl: Ttl, negative_ttl: Ttl) {
 #[tokio::test]
 async fn what_is_under_way_ends_with_the_store_it_began_with_and_what_follows_asks_the_other() {
     let world = World::new().await;
-    world.put("a", vec![b'a'; 1 << 20]).await;
+    world.put("a", vec![b'a'; 16 << 20]).await;
     world.put("b", b"b".to_vec()).await;
     let reader = world.open("a", READ).await;
     let gate = Gate::new();
     world.faults.add(Fault::new(FaultAction::HoldAfter(gate.clone())).on(Op::Get).times(1));
     let other = another_way(&world);
     world.spent();
-    let reading = world.read(reader, 0, 4096);
+    let reading = world.read(reader, 8 << 20, 4096);
     let going = async {
         timeout(SOON, gate.arrived(1)).await.unwrap();
         go_over(&world, &other).await;
@@ -54,7 +54,7 @@ async fn what_is_under_way_ends_with_the_store_it_began_with_and_what_follows_as
     assert!(tokio::join!(reading, going).0.unwrap() == [b'a'; 4096]);
     assert!(world.spent().iter().all(|(op, _)| *op == Op::Get), "asked before");
     assert!(other.total() > 0);
-    assert!(world.read(reader, (1 << 20) - 4096, 4096).await.unwrap() == [b'a'; 4096]);
+    assert!(world.read(reader, 15 << 20, 4096).await.unwrap() == [b'a'; 4096]);
     world.create("", "new", b"new").await.unwrap();
     assert_eq!(world.stored("new").await.unwrap(), b"new");
     assert!(world.spent().iter().all(|(op, _)| *op == Op::Get), "what the reader had asked for");
@@ -72,6 +72,21 @@ async fn what_is_tried_again_is_tried_with_the_store_in_force() {
         go_over(&world, &other).await;
     };
     assert_eq!(tokio::join!(world.cat("a"), going).0.unwrap(), b"a");
+}
+
+#[tokio::test]
+async fn who_could_not_read_on_reads_on_once_there_is_another_store() {
+    let world = World::new().await;
+    world.put("a", vec![b'a'; 16 << 20]).await;
+    let reader = world.open("a", READ).await;
+    world.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::CredentialsExpired)).on(Op::Get));
+    for _ in 0..2 {
+        let refused = world.read(reader, 8 << 20, 4096).await.unwrap_err();
+        assert_eq!(refused.kind(), FsErrorKind::CredentialsExpired);
+    }
+    go_over(&world, &another_way(&world)).await;
+    assert!(world.read(reader, 8 << 20, 4096).await.unwrap() == [b'a'; 4096]);
+    assert!(world.read(reader, 0, 4096).await.unwrap() == [b'a'; 4096]);
 }
 
 #[tokio::test]

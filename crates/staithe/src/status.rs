@@ -116,7 +116,7 @@ fn reloaded(settings: &InForce) -> String {
     let ago = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     match settings.reloaded_seconds_ago {
         None => "never".to_owned(),
-        Some(seconds) => format!("{} times, last {} ago", settings.reloads, ago(seconds)),
+        Some(seconds) => format!("last {} ago, {} in all", ago(seconds), settings.reloads),
     }
 }
 
