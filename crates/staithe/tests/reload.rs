@@ -7,6 +7,7 @@ mod real;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,8 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use real::{
-    Bucket, Keys, answer, at, close, code, daemon, noise, on_server, pair, quiet, refusal, sh, staithe,
-    start, status, store, text,
+    Bucket, Keys, answer, at, close, code, daemon, noise, on_server, pair, quiet, record, refusal, sh,
+    staithe, start, status, store, text,
 };
 use serde_json::{Value, json};
 use staithe_testkit::{MountedDaemon, Operation, S3Server, Standing, Versioning, When, wait_until};
@@ -208,6 +209,27 @@ fn credentials_that_the_store_does_not_take_change_nothing() {
     works("at_the_end");
     let said = reload(&mount, &options);
     assert!(said.starts_with("metadata-ttl 1s -> 9s"), "{said}");
+}
+
+#[test]
+fn who_hangs_up_before_the_store_has_answered_has_changed_nothing() {
+    let (server, mount) = on_server(Versioning::Off);
+    let hold = server.faults().hold_requests(When::operation(Operation::HeadBucket));
+    let mut hasty = UnixStream::connect(record(&mount).with_extension("sock")).unwrap();
+    let request = json!({"v": 1, "request": {"reload": {"options": [["--metadata-ttl", "7s"]]}}});
+    writeln!(hasty, "{request}").unwrap();
+    assert!(hold.wait_for_blocking(1, SOON));
+    drop(hasty);
+    thread::scope(|scope| {
+        // One at a time: the next one comes to the store once the first is given up.
+        let next = scope.spawn(|| reload_quietly(&mount, &[["--op-deadline", "2m"]]));
+        assert!(hold.wait_for_blocking(2, SOON));
+        hold.release();
+        next.join().unwrap();
+    });
+    let told = status(&mount)["settings"].clone();
+    assert_eq!((&told["metadata_ttl"], &told["op_deadline"]), (&json!("1s"), &json!("2m")));
+    assert_eq!(told["reloads"], 1);
 }
 
 #[test]
