@@ -62,7 +62,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let (bucket, state) = (Arc::new(MemoryStore::default()), tempfile::tempdir()?);
         let mut config = FsConfig::new(state.path());
-        (config.metadata_ttl, config.negative_ttl) = (Ttl::Forever, Ttl::Forever);
+        (config.live.metadata_ttl, config.live.negative_ttl) = (Ttl::Forever, Ttl::Forever);
         change(&mut config, state.path());
         let fs = runtime.block_on(Filesystem::open(bucket.clone(), config))?;
         Ok(Self { bucket, fs, runtime, _state: state })

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use staithe_fs::{
-    AttributeSource, Filesystem, FsConfig, Manifest, ManifestReader, PinnedStore, Ttl, take_manifest,
+    AttributeSource, Filesystem, FsConfig, LiveConfig, Manifest, ManifestReader, PinnedStore, Ttl,
+    take_manifest,
 };
 use staithe_store::{Key, MemoryStore, NewObject, ObjectStore, Payload, PutCondition};
 use tempfile::TempDir;
@@ -66,7 +67,7 @@ fn views(c: &mut Criterion) {
     let config = FsConfig {
         read_only: true,
         attributes: AttributeSource::Listing,
-        metadata_ttl: Ttl::Forever,
+        live: LiveConfig { metadata_ttl: Ttl::Forever, ..LiveConfig::default() },
         ..FsConfig::new(place.dir.path().join("state"))
     };
     let opening = Filesystem::open(Arc::clone(&pinned) as Arc<dyn ObjectStore>, config);

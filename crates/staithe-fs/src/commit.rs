@@ -253,7 +253,7 @@ impl Filesystem {
     pub(crate) fn condition_for(&self, base: Option<&Remote>) -> PutCondition {
         let capabilities = self.store.capabilities();
         match base {
-            _ if self.config.on_conflict == OnConflict::Overwrite => PutCondition::Always,
+            _ if self.live_config().on_conflict == OnConflict::Overwrite => PutCondition::Always,
             None if capabilities.put_if_absent => PutCondition::IfAbsent,
             Some(base) if capabilities.put_if_match => PutCondition::IfMatch(base.version.etag.clone()),
             _ => PutCondition::Always,

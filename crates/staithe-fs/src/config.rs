@@ -65,9 +65,35 @@ impl CacheConfig {
     }
 }
 
+/// The part of the configuration that [`Filesystem::reload`](crate::Filesystem::reload) changes while it is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveConfig {
+    /// What happens to a lost race. Default: keep both.
+    pub on_conflict: OnConflict,
+    /// For how long names and attributes are believed. Default: 1 s.
+    pub metadata_ttl: Ttl,
+    /// For how long absence is believed. Default: 1 s.
+    pub negative_ttl: Ttl,
+    /// How long one operation may take, waiting for the store included. Default: 60 s.
+    pub op_deadline: Duration,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self {
+            on_conflict: OnConflict::KeepBoth,
+            metadata_ttl: Ttl::For(Duration::from_secs(1)),
+            negative_ttl: Ttl::For(Duration::from_secs(1)),
+            op_deadline: Duration::from_mins(1),
+        }
+    }
+}
+
 /// Configuration of a [`Filesystem`](crate::Filesystem).
 #[derive(Debug, Clone)]
 pub struct FsConfig {
+    /// What it begins with of what may change later.
+    pub live: LiveConfig,
     /// Key prefix that is the root, empty or ending in `/`. Default: empty.
     pub prefix: String,
     /// Refuse every change. Default: false.
@@ -90,22 +116,14 @@ pub struct FsConfig {
     /// Write-back: how long a change waits for the next one before it is stored. Default: 500 ms.
     pub write_back_delay: Duration,
     /// The most that staging files may hold, in bytes; writers wait then, and are refused after
-    /// [`op_deadline`](Self::op_deadline). Default: as much as the disk has.
+    /// [`op_deadline`](LiveConfig::op_deadline). Default: as much as the disk has.
     pub staging_size: Option<u64>,
-    /// What happens to a lost race. Default: keep both.
-    pub on_conflict: OnConflict,
-    /// For how long names and attributes are believed. Default: 1 s.
-    pub metadata_ttl: Ttl,
-    /// For how long absence is believed. Default: 1 s.
-    pub negative_ttl: Ttl,
     /// Staging files, journal; created if missing, and locked.
     pub state_dir: PathBuf,
     /// Where fetched bytes are kept on the local disk. Default: nowhere.
     pub cache: Option<CacheConfig>,
     /// Bytes that read-ahead and small bodies may hold, over all files. Default: 512 MiB.
     pub memory_limit: u64,
-    /// How long one operation may take, waiting for the store included. Default: 60 s.
-    pub op_deadline: Duration,
     /// Name of this host in conflict names. Default: `host`.
     pub host: String,
 }
@@ -114,6 +132,7 @@ impl FsConfig {
     /// The defaults, with this state directory.
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
+            live: LiveConfig::default(),
             prefix: String::new(),
             read_only: false,
             uid: 0,
@@ -125,13 +144,9 @@ impl FsConfig {
             write_mode: WriteMode::Through,
             write_back_delay: Duration::from_millis(500),
             staging_size: None,
-            on_conflict: OnConflict::KeepBoth,
-            metadata_ttl: Ttl::For(Duration::from_secs(1)),
-            negative_ttl: Ttl::For(Duration::from_secs(1)),
             state_dir: state_dir.into(),
             cache: None,
             memory_limit: 512 << 20,
-            op_deadline: Duration::from_mins(1),
             host: String::from("host"),
         }
     }

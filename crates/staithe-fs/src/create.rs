@@ -55,8 +55,9 @@ impl Filesystem {
 
     /// A new directory that the store has not been told of is remembered whole: it has no names.
     fn remember_empty(&self, dir: Ino) {
-        let until = deadline(self.config.metadata_ttl, Instant::now());
-        if let Ok(listing) = self.names.listing(self.names.begin(dir.0), until) {
+        let token = self.names.begin(dir.0);
+        let until = deadline(self.metadata_ttl(), Instant::now());
+        if let Ok(listing) = self.names.listing(token, until) {
             // Refused: somebody makes a name in it already.
             let _ = listing.complete();
         }

@@ -264,8 +264,9 @@ impl Filesystem {
                 }
                 // What a flat listing has of it is older than what comes now.
                 self.outdate_flat(dir.ino);
-                let until = deadline(self.config.metadata_ttl, Instant::now());
-                (None, self.names.listing(self.names.begin(dir.ino.0), until).ok())
+                let token = self.names.begin(dir.ino.0);
+                let until = deadline(self.metadata_ttl(), Instant::now());
+                (None, self.names.listing(token, until).ok())
             }
             Progress::More(following, listing) => (Some(following), listing),
         };
@@ -321,7 +322,7 @@ impl Filesystem {
     fn ask_ahead(&self, dir: &Inode, progress: &mut Progress) {
         let Progress::More(following @ Following { ahead: None, .. }, _) = progress else { return };
         let Ok(path) = self.inodes.path(dir.ino) else { return };
-        if self.config.metadata_ttl == Ttl::Zero || self.tasks.is_closed() {
+        if self.metadata_ttl() == Ttl::Zero || self.tasks.is_closed() {
             return;
         }
         let prefix = self.prefix_below(&path);

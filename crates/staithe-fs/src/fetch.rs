@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
-use staithe_parts::{Fetch, PartQueue, PlannerConfig, ReadError};
+use staithe_parts::{Fetch, PartQueue, PlannerConfig, QueueState, ReadError};
+use staithe_snapshot::Epoch;
 use staithe_store::{ETag, ErrorKind, GetRequest, GetResponse, StoreError, Version};
 
 use crate::api::ReadData;
@@ -38,6 +39,21 @@ pub(crate) struct Destination<'a> {
 /// The bytes of one version on their way to one reader.
 pub(crate) type Queue = PartQueue<Content, FsError>;
 
+/// A handle's queue, and since when.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) queue: Arc<Queue>,
+    /// What was in force when it was made.
+    since: Epoch,
+}
+
+impl Reading {
+    /// Whether it failed with what may not be in force any more: then it is tried anew with what is.
+    fn is_outlived(&self, now: Epoch) -> bool {
+        self.since != now && self.queue.stats().state != QueueState::Streaming
+    }
+}
+
 /// What a part queue calls the version: an inode's content keeps its number when a rename moves it to another
 /// key, and there to another entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +83,17 @@ impl Filesystem {
                 }
                 Err(error) => error,
             };
-            let is_replaced = handle.queue.lock().as_ref().is_some_and(|q| !Arc::ptr_eq(q, &queue));
+            let (is_replaced, is_outlived) = handle.queue.lock().as_ref().map_or((false, false), |reading| {
+                let is_replaced = !Arc::ptr_eq(&reading.queue, &queue);
+                (is_replaced, is_replaced || reading.is_outlived(self.live.epoch()))
+            });
             if Content::Ours(handle.inode.state().content) != queue.version() {
                 return Ok(None);
             }
-            if matches!(error, ReadError::Ended) && is_replaced {
-                continue;
+            match error {
+                ReadError::Ended if is_replaced => continue,
+                ReadError::Source(_) if is_outlived => continue,
+                _ => {}
             }
             let error = read_error(&handle.inode, error);
             if error.kind() == FsErrorKind::Stale {
@@ -92,13 +113,15 @@ impl Filesystem {
             (remote.size, Content::Ours(state.content), remote.version.clone())
         };
         let mut slot = handle.queue.lock();
-        if let Some(queue) = slot.as_ref().filter(|q| q.version() == content) {
-            return Ok((queue.clone(), version));
+        let since = self.live.epoch();
+        let is_it = |reading: &&Reading| reading.queue.version() == content && !reading.is_outlived(since);
+        if let Some(reading) = slot.as_ref().filter(is_it) {
+            return Ok((reading.queue.clone(), version));
         }
-        // The first read, or the first after a write through another handle was stored.
+        // The first read, or the first after a write through another handle was stored, or after it failed and a reload.
         let queue = Queue::new(size, content, planner(self.config.memory_limit), &self.budget);
-        if let Some(old) = slot.replace(queue.clone()) {
-            old.close();
+        if let Some(old) = slot.replace(Reading { queue: queue.clone(), since }) {
+            old.queue.close();
         }
         Ok((queue, version))
     }
@@ -123,7 +146,7 @@ impl Filesystem {
 
     /// Fetches one range: pushes bytes as they arrive, resumes after a break, gives up at the deadline.
     async fn fetch(&self, inode: &Arc<Inode>, fetch: Fetch<Content, FsError>) {
-        let mut backoff = Backoff::new(self.config.op_deadline);
+        let mut backoff = Backoff::new(self.op_deadline());
         let mut at = fetch.range().start;
         let mut pulse = Pulse::new(&self.pace);
         while fetch.is_live() && at < fetch.range().end {

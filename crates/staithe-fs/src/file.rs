@@ -10,6 +10,7 @@ use crate::api::{HandleId, Ino, Kind, OpenMode, Opened};
 use crate::commit::with_causes;
 use crate::door::Door;
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::fetch::Reading;
 use crate::filesystem::Filesystem;
 use crate::handles::FileHandle;
 use crate::inode::{Inode, State};
@@ -249,7 +250,7 @@ impl Filesystem {
 
     fn close_handle(&self, handle: HandleId) -> Option<Arc<Inode>> {
         let handle = self.files.remove(handle)?;
-        if let Some(queue) = handle.queue.lock().take() {
+        if let Some(Reading { queue, .. }) = handle.queue.lock().take() {
             queue.close();
         }
         let inode = &handle.inode;

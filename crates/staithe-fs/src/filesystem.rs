@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use staithe_dentry::Dentries;
 use staithe_parts::Budget;
+use staithe_snapshot::SnapshotCell;
 use staithe_store::{ObjectStore, Version};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,7 @@ use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
 use crate::journal::Journal;
 use crate::keep::Sayings;
+use crate::live::Live;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
@@ -50,7 +52,10 @@ const NOT_ASKED: &str = "nobody asked for them";
 /// Methods whose name begins with `try_` answer from memory or not at all; the others may wait for the store.
 pub struct Filesystem {
     pub(crate) me: Weak<Self>,
+    /// What stays as it is; of the rest, only what it began with.
     pub(crate) config: FsConfig,
+    pub(crate) live: Arc<SnapshotCell<Live>>,
+    /// The one that is in force, patiently.
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) inodes: InodeTable,
     pub(crate) names: Dentries<Dent>,
@@ -131,9 +136,9 @@ impl Filesystem {
     }
 
     /// Says once what a store without conditional writes means.
-    fn admit_no_conditions(&self) {
+    pub(crate) fn admit_no_conditions(&self) {
         let can = self.store.capabilities();
-        let is_needed = !self.config.read_only && self.config.on_conflict == OnConflict::KeepBoth;
+        let is_needed = !self.config.read_only && self.live_config().on_conflict == OnConflict::KeepBoth;
         if is_needed && !(can.put_if_absent && can.put_if_match) {
             tracing::warn!(
                 store = self.store.url(),
@@ -147,7 +152,8 @@ impl Filesystem {
         let volume = Arc::from(store.volume());
         let pace = Pace::default();
         let recall = Arc::new(local.recall);
-        let patient = Patient::new(store, config.op_deadline, pace.tried_again(), recall.clone());
+        let live = Arc::new(SnapshotCell::new(Live { config: config.live, store }));
+        let patient = Patient::new(live.clone(), pace.tried_again(), recall.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
         let room = Room::new(config.staging_size, &local.state_dir.staging(), local.reserve);
@@ -157,6 +163,7 @@ impl Filesystem {
         root.marker = Marker::Present;
         Self {
             me: me.clone(),
+            live,
             store,
             inodes: InodeTable::new(root),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
@@ -270,6 +277,20 @@ impl Filesystem {
         Ok(dir)
     }
 
+    /// Does what waits for the kernel, or looks at everything that is in memory: nothing for a thread that serves.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: what has begun comes to its end.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let gone = || FsError::new(FsErrorKind::ReadOnly, "the filesystem is being closed");
+        let fs = self.me.upgrade().ok_or_else(gone)?;
+        let working = tokio::task::spawn_blocking(move || work(&fs));
+        working.await.map_err(|e| FsError::caused(FsErrorKind::Io, "it was cut off", e))?
+    }
+
     /// Locks the name `name` in `parent` and says its path; whatever is renamed meanwhile, path and lock agree.
     pub(crate) async fn lock_name(&self, parent: Ino, name: &str) -> Result<(PathGuard<'_>, String)> {
         self.lock_path(|| self.path_in(parent, name), Scope::Name).await
@@ -320,7 +341,7 @@ impl Filesystem {
 
     /// For how long the kernel may believe what was just learned or done.
     pub(crate) fn ttl(&self) -> Duration {
-        kernel_ttl(self.config.metadata_ttl)
+        kernel_ttl(self.metadata_ttl())
     }
 
     /// The attributes, and for how long they may be believed: what came from the store only for the rest of its time.
@@ -330,7 +351,7 @@ impl Filesystem {
             Some(seen) if state.meta.kind != Kind::Directory && !state.is_local() => seen.elapsed(),
             _ => Duration::ZERO,
         };
-        let ttl = match self.config.metadata_ttl {
+        let ttl = match self.metadata_ttl() {
             // A refresh ran while they were asked for.
             _ if !state.meta_known && self.wants_full() && !state.is_local() => Duration::ZERO,
             Ttl::For(time) => time.saturating_sub(age),

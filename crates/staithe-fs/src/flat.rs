@@ -171,7 +171,7 @@ impl Filesystem {
     }
 
     fn has_use_for_flat(&self) -> bool {
-        self.config.metadata_ttl != Ttl::Zero
+        self.metadata_ttl() != Ttl::Zero
             && self.store.capabilities().lists_every_name
             && !self.flat.is_useless.load(Ordering::Relaxed)
     }
@@ -219,7 +219,7 @@ impl Filesystem {
         if self.prefix_below(&path) != rebuilt.prefix {
             return None;
         }
-        let until = deadline(self.config.metadata_ttl, rebuilt.asked.at);
+        let until = deadline(self.metadata_ttl(), rebuilt.asked.at);
         let mut listing = self.names.listing(token, until).ok()?;
         // A name that was looked up since does not outdate the token. From here on the listing spares such names.
         if !self.runs(|runs| runs.holds(&rebuilt)) {

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::api::HandleId;
 use crate::directory::Stream;
 use crate::error::{FsError, FsErrorKind, Result};
-use crate::fetch::Queue;
+use crate::fetch::Reading;
 use crate::inode::Inode;
 
 /// An open file.
@@ -25,7 +25,7 @@ pub(crate) struct FileHandle {
     /// A kernel writes through it in our place, to a file that is watched for that.
     pub(crate) is_untold: bool,
     /// What is on its way for this reader; made at the first read that needs it.
-    pub(crate) queue: Mutex<Option<Arc<Queue>>>,
+    pub(crate) queue: Mutex<Option<Reading>>,
 }
 
 /// An open directory.

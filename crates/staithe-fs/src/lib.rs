@@ -17,7 +17,8 @@
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
 //! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run; `failpoint`:
 //! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
-//! that agrees with the store. `view`: what a bucket held at one moment. `status`: what it says of itself.
+//! that agrees with the store. `view`: what a bucket held at one moment. `live`: what changes while it is in use.
+//! `status`: what it says of itself.
 
 mod absences;
 mod ahead;
@@ -47,6 +48,7 @@ mod journal;
 mod keep;
 mod layout;
 mod lend;
+mod live;
 mod locks;
 mod lookup;
 mod metadata;
@@ -87,7 +89,7 @@ pub use api::{
     Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use cache::CacheStats;
-pub use config::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl, WriteMode};
+pub use config::{AttributeSource, CacheConfig, FsConfig, LiveConfig, OnConflict, Ttl, WriteMode};
 pub use error::{FsError, FsErrorKind, Result};
 pub use failpoint::Step;
 #[cfg(debug_assertions)]

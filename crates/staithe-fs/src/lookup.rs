@@ -124,7 +124,7 @@ impl Filesystem {
             // Where a listing does not show everything, a name that it lacked need not be free.
             Cached::AbsentByListing(_) if !self.store.capabilities().lists_every_name => None,
             Cached::Negative(left) | Cached::AbsentByListing(left) => {
-                let ttl = time_left(left).min(kernel_ttl(self.config.negative_ttl));
+                let ttl = time_left(left).min(kernel_ttl(self.negative_ttl()));
                 Some(Ok(self.absent(parent, name, ttl, moment)))
             }
             Cached::Hit(dent, left) => {
@@ -138,7 +138,7 @@ impl Filesystem {
     /// When something was asked for of which so much of its time is left.
     pub(crate) fn seen(&self, left: staithe_dentry::Ttl) -> Instant {
         let now = Instant::now();
-        let age = match self.config.metadata_ttl {
+        let age = match self.metadata_ttl() {
             Ttl::For(time) => time.saturating_sub(left.as_duration()),
             Ttl::Zero | Ttl::Forever => Duration::ZERO,
         };
@@ -253,8 +253,7 @@ impl Filesystem {
             Some(dent) => staithe_dentry::Entry::Positive(dent),
             None => staithe_dentry::Entry::Negative,
         };
-        let ttl =
-            if dent_of(&answer).is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        let ttl = if dent_of(&answer).is_some() { self.metadata_ttl() } else { self.negative_ttl() };
         self.outdate_flat(parent);
         let stale = self.names.insert(&asked.token, name, entry, deadline(ttl, asked.at)).is_err();
         if stale && !last {
@@ -405,7 +404,7 @@ impl Filesystem {
     /// Notes our own change of a name: outdates every answer that is under way, and remembers the new meaning.
     pub(crate) fn remember(&self, parent: Ino, name: &str, dent: Option<Dent>) {
         let now = Instant::now();
-        let ttl = if dent.is_some() { self.config.metadata_ttl } else { self.config.negative_ttl };
+        let ttl = if dent.is_some() { self.metadata_ttl() } else { self.negative_ttl() };
         self.outdate_flat(parent);
         self.names.mutate(parent.0, name, dent, deadline(ttl, now));
     }

@@ -7,6 +7,7 @@
 //! store has something else than was sent is not made again here: that would be in its way.
 //! Whatever becomes of a change of an object, and also if nobody waits for it any more: attributes that are kept of
 //! the object are forgotten then (see `recall`).
+//! A try ends with the store that it began with; the next one is made of the store that is in force by then (see `live`).
 //! Backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use staithe_snapshot::SnapshotCell;
 use staithe_store::{
     Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse,
     HeadRequest, Key, ListPage, ListRequest, MultipartUpload, NewObject, ObjectMeta, ObjectStore, PageToken,
@@ -22,6 +24,7 @@ use staithe_store::{
     VolumeInfo, Written,
 };
 
+use crate::live::Live;
 use crate::recall::Recall;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -77,8 +80,9 @@ impl Backoff {
 /// A store whose requests are tried again until a deadline, each on its own.
 #[derive(Debug)]
 pub(crate) struct Patient {
-    inner: Arc<dyn ObjectStore>,
-    deadline: Duration,
+    live: Arc<SnapshotCell<Live>>,
+    /// Of the volume, however it is reached.
+    capabilities: Capabilities,
     tried_again: Arc<AtomicU64>,
     recall: Arc<Recall>,
 }
@@ -86,27 +90,37 @@ pub(crate) struct Patient {
 impl Patient {
     /// `tried_again` counts the requests that were made once more; `recall` forgets what they change.
     pub(crate) fn new(
-        inner: Arc<dyn ObjectStore>,
-        deadline: Duration,
+        live: Arc<SnapshotCell<Live>>,
         tried_again: Arc<AtomicU64>,
         recall: Arc<Recall>,
     ) -> Self {
-        Self { inner, deadline, tried_again, recall }
+        let capabilities = live.peek(|live| live.store.capabilities().clone());
+        Self { live, capabilities, tried_again, recall }
+    }
+
+    /// The store that is in force.
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        self.live.peek(|live| Arc::clone(&live.store))
+    }
+
+    fn deadline(&self) -> Duration {
+        self.live.peek(|live| live.config.op_deadline)
     }
 
     /// The deadline of a request that carries `bytes`.
     fn with_body(&self, bytes: u64) -> Duration {
-        self.deadline + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_UPLOAD)
+        self.deadline() + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_UPLOAD)
     }
 }
 
 macro_rules! patiently {
-    ($self:ident, $operation:literal, $call:expr) => {
-        patiently!($self, Backoff::new($self.deadline), $operation, $call)
+    ($self:ident, $operation:literal, |$store:ident| $call:expr) => {
+        patiently!($self, Backoff::new($self.deadline()), $operation, |$store| $call)
     };
-    ($self:ident, $backoff:expr, $operation:literal, $call:expr) => {{
+    ($self:ident, $backoff:expr, $operation:literal, |$store:ident| $call:expr) => {{
         let mut backoff = $backoff;
         loop {
+            let $store = $self.store();
             match backoff.bound($operation, $call).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => match backoff.next(&error) {
@@ -125,35 +139,35 @@ macro_rules! patiently {
 #[async_trait]
 impl ObjectStore for Patient {
     fn url(&self) -> String {
-        self.inner.url()
+        self.store().url()
     }
 
     fn volume(&self) -> String {
-        self.inner.volume()
+        self.store().volume()
     }
 
     fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+        &self.capabilities
     }
 
     async fn probe(&self) -> Result<VolumeInfo> {
-        self.inner.probe().await
+        self.store().probe().await
     }
 
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
-        patiently!(self, "head", self.inner.head(request.clone()))
+        patiently!(self, "head", |store| store.head(request.clone()))
     }
 
     async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
-        patiently!(self, "checksum", self.inner.checksum(request.clone()))
+        patiently!(self, "checksum", |store| store.checksum(request.clone()))
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {
-        patiently!(self, "get", self.inner.get(request.clone()))
+        patiently!(self, "get", |store| store.get(request.clone()))
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
-        patiently!(self, "list", self.inner.list(request.clone()))
+        patiently!(self, "list", |store| store.list(request.clone()))
     }
 
     async fn put(
@@ -168,12 +182,12 @@ impl ObjectStore for Patient {
             self,
             Backoff::new(self.with_body(body.len())).once(condition != PutCondition::Always),
             "put",
-            self.inner.put(key, body.clone(), new.clone(), condition.clone())
+            |store| store.put(key, body.clone(), new.clone(), condition.clone())
         )
     }
 
     async fn create_multipart(&self, key: &Key, new: NewObject) -> Result<MultipartUpload> {
-        patiently!(self, "create_multipart", self.inner.create_multipart(key, new.clone()))
+        patiently!(self, "create_multipart", |store| store.create_multipart(key, new.clone()))
     }
 
     async fn upload_part(
@@ -182,12 +196,11 @@ impl ObjectStore for Patient {
         number: PartNumber,
         body: Payload,
     ) -> Result<PartReceipt> {
-        patiently!(
-            self,
-            Backoff::new(self.with_body(body.len())),
-            "upload_part",
-            self.inner.upload_part(upload, number, body.clone())
-        )
+        patiently!(self, Backoff::new(self.with_body(body.len())), "upload_part", |store| store.upload_part(
+            upload,
+            number,
+            body.clone()
+        ))
     }
 
     async fn upload_part_copy(
@@ -198,11 +211,13 @@ impl ObjectStore for Patient {
         version: &Version,
         range: Range<u64>,
     ) -> Result<PartReceipt> {
-        patiently!(
-            self,
-            "upload_part_copy",
-            self.inner.upload_part_copy(upload, number, from, version, range.clone())
-        )
+        patiently!(self, "upload_part_copy", |store| store.upload_part_copy(
+            upload,
+            number,
+            from,
+            version,
+            range.clone()
+        ))
     }
 
     async fn complete_multipart(
@@ -212,38 +227,34 @@ impl ObjectStore for Patient {
         condition: PutCondition,
     ) -> Result<Written> {
         let _changing = self.recall.changing(std::slice::from_ref(&upload.key));
-        patiently!(
-            self,
-            Backoff::new(self.deadline).once(true),
-            "complete_multipart",
-            self.inner.complete_multipart(upload, parts, condition.clone())
-        )
+        patiently!(self, Backoff::new(self.deadline()).once(true), "complete_multipart", |store| store
+            .complete_multipart(upload, parts, condition.clone()))
     }
 
     async fn abort_multipart(&self, upload: &MultipartUpload) -> Result<()> {
-        patiently!(self, "abort_multipart", self.inner.abort_multipart(upload))
+        patiently!(self, "abort_multipart", |store| store.abort_multipart(upload))
     }
 
     async fn list_multiparts(&self, prefix: &str, token: Option<PageToken>) -> Result<UploadPage> {
-        patiently!(self, "list_multiparts", self.inner.list_multiparts(prefix, token.clone()))
+        patiently!(self, "list_multiparts", |store| store.list_multiparts(prefix, token.clone()))
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Written> {
         let _changing = self.recall.changing(std::slice::from_ref(&request.to));
-        patiently!(self, "copy", self.inner.copy(request.clone()))
+        patiently!(self, "copy", |store| store.copy(request.clone()))
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<()> {
         let _changing = self.recall.changing(std::slice::from_ref(&request.key));
-        patiently!(self, "delete", self.inner.delete(request.clone()))
+        patiently!(self, "delete", |store| store.delete(request.clone()))
     }
 
     async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
         let _changing = self.recall.changing(keys);
-        patiently!(self, "delete_batch", self.inner.delete_batch(keys))
+        patiently!(self, "delete_batch", |store| store.delete_batch(keys))
     }
 
     async fn list_versions(&self, prefix: &str, token: Option<PageToken>) -> Result<VersionPage> {
-        patiently!(self, "list_versions", self.inner.list_versions(prefix, token.clone()))
+        patiently!(self, "list_versions", |store| store.list_versions(prefix, token.clone()))
     }
 }

@@ -241,9 +241,9 @@ impl Filesystem {
         meant.len() as u64
     }
 
-    /// What failed under an old name may do better under the new one: tries it at once.
-    pub(crate) fn retry_moved(&self, moved: &[Arc<Inode>]) {
-        for inode in moved {
+    /// What failed under an old name, or in an old store, may do better in the new one: tries it at once.
+    pub(crate) fn retry_failed(&self, inodes: &[Arc<Inode>]) {
+        for inode in inodes {
             if let Some((JobPhase::Failed | JobPhase::Retrying, _)) = self.phase(inode.ino) {
                 drop(self.persist_now(inode));
             }

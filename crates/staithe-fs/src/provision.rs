@@ -76,7 +76,7 @@ impl Filesystem {
         piece: Range<u64>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
-        let mut backoff = Backoff::new(self.config.op_deadline);
+        let mut backoff = Backoff::new(self.op_deadline());
         let mut at = piece.start;
         while at < piece.end {
             let Some(remote) = inode.state().remote.clone() else {

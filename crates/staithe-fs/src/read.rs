@@ -143,7 +143,7 @@ impl Filesystem {
     }
 
     async fn bring_in_piece(&self, inode: &Arc<Inode>, piece: Range<u64>) -> Result<()> {
-        let mut backoff = Backoff::new(self.config.op_deadline);
+        let mut backoff = Backoff::new(self.op_deadline());
         let mut at = piece.start;
         while at < piece.end {
             let Some(remote) = inode.state().remote.clone() else {

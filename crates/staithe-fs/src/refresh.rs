@@ -126,7 +126,7 @@ impl Filesystem {
         report
     }
 
-    /// Does `change`, which changes what the store shows, and forgets all that is known of names and attributes. What is
+    /// Does `change`, which changes what the store shows or for how long it is believed, and forgets all that is known of names and attributes. What is
     /// learned while it does is believed by nobody afterwards, so that who looks sees the store as it was before or as
     /// it is after, and who looks when this returns, as it is after. Nothing is forgotten if the change fails. Blocks.
     pub(crate) fn refresh_around<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -138,13 +138,8 @@ impl Filesystem {
     }
 
     async fn refresh_path(&self, path: &str) -> Result<Forgotten> {
-        let gone = || FsError::new(FsErrorKind::ReadOnly, "the filesystem is being closed");
-        let fs = self.me.upgrade().ok_or_else(gone)?;
         let wanted = path.to_owned();
-        // Looks at every inode below, and waits for the kernel: nothing for a thread that serves.
-        let forgetting = tokio::task::spawn_blocking(move || fs.forget_path(&wanted));
-        let forgotten =
-            forgetting.await.map_err(|e| FsError::caused(FsErrorKind::Io, "it was cut off", e))??;
+        let forgotten = self.aside(move |fs| fs.forget_path(&wanted)).await?;
         if !forgotten.was_known {
             self.find(path).await?;
         }
@@ -165,7 +160,7 @@ impl Filesystem {
             }
             let Some(child) = self.inodes.child(at.ino, name) else {
                 self.forget_unseen(&at, name, names.peek().is_none(), &mut forgotten);
-                self.answers.settled(self.config.op_deadline);
+                self.answers.settled(self.op_deadline());
                 drop(running);
                 self.tell_all(&mut forgotten.untold);
                 return Ok(forgotten);
@@ -174,7 +169,7 @@ impl Filesystem {
         }
         forgotten.was_known = true;
         self.forget_tree(at, &mut forgotten);
-        self.answers.settled(self.config.op_deadline);
+        self.answers.settled(self.op_deadline());
         drop(running);
         self.tell_all(&mut forgotten.untold);
         Ok(forgotten)
@@ -205,10 +200,9 @@ impl Filesystem {
         }
         let mut rest = vec![top];
         while let Some(inode) = rest.pop() {
-            if inode.doubt() {
-                forgotten.inodes += 1;
-                forgotten.untold.extend(doubts_of(&inode));
-            }
+            forgotten.inodes += u64::from(inode.doubt());
+            // Also of what is not stored yet: for how long it is believed may have changed.
+            forgotten.untold.extend(doubts_of(&inode));
             if inode.is_dir() {
                 // Before and after its names: who is there now may have lost its name by then, and still be known to
                 // the kernel; who comes until then was learned before.

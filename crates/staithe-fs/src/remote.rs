@@ -70,7 +70,7 @@ impl Filesystem {
 
     /// Whether what was seen at `seen` may still be believed at `now`.
     pub(crate) fn is_fresh(&self, seen: Option<Instant>, now: Instant) -> bool {
-        match (seen, self.config.metadata_ttl) {
+        match (seen, self.metadata_ttl()) {
             (None, _) | (_, Ttl::Zero) => false,
             (Some(_), Ttl::Forever) => true,
             (Some(seen), Ttl::For(ttl)) => now.saturating_duration_since(seen) < ttl,
@@ -88,7 +88,7 @@ impl Filesystem {
     /// Fetches a whole small object, its attributes and bytes in one request.
     pub(crate) async fn get_small(&self, key: Key) -> Result<Option<(ObjectMeta, bytes::Bytes)>, StoreError> {
         use futures::TryStreamExt;
-        let mut backoff = crate::patience::Backoff::new(self.config.op_deadline);
+        let mut backoff = crate::patience::Backoff::new(self.op_deadline());
         loop {
             let request = GetRequest { key: key.clone(), range: None, version: None };
             let Some(answer) = found(self.store.get(request).await)? else { return Ok(None) };

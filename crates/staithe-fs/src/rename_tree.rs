@@ -122,7 +122,7 @@ impl Filesystem {
         let TreeMove { id, remains } = moved;
         let unstored = self.unstored_below(to);
         let said = self.keep_anew(&unstored, vec![(id, remains)]);
-        self.retry_moved(&unstored);
+        self.retry_failed(&unstored);
         said
     }
 

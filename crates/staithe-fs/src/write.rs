@@ -38,7 +38,7 @@ impl Filesystem {
         if self.room.fits(bytes) {
             return Ok(());
         }
-        let waited = tokio::time::timeout(self.config.op_deadline, self.room.wait_for(bytes)).await;
+        let waited = tokio::time::timeout(self.op_deadline(), self.room.wait_for(bytes)).await;
         waited.map_err(|_| {
             let used = self.room.used();
             let text =

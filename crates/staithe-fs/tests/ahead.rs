@@ -22,7 +22,7 @@ fn body(name: &str) -> Vec<u8> {
 }
 
 fn remembering(config: &mut FsConfig) {
-    (config.metadata_ttl, config.op_deadline) = (Ttl::For(FOR_EVER), FOR_EVER);
+    (config.live.metadata_ttl, config.live.op_deadline) = (Ttl::For(FOR_EVER), FOR_EVER);
 }
 
 fn by_listing(config: &mut FsConfig) {
@@ -287,8 +287,9 @@ async fn bodies_ahead_keep_to_the_memory_limit() {
 async fn a_listing_out_of_date_is_renewed_a_page_at_a_time() {
     for attributes in [AttributeSource::Full, AttributeSource::Listing] {
         let ttl = Duration::from_secs(1);
-        let change =
-            |config: &mut FsConfig| (config.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
+        let change = |config: &mut FsConfig| {
+            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
+        };
         let (world, _) = listed(300, change).await;
         for name in &names(20) {
             cat(&world, name).await;
@@ -362,8 +363,9 @@ async fn a_body_that_came_ahead_is_gone_with_a_write() {
 async fn old_bytes_are_served_for_as_long_as_names_are_believed_and_no_longer() {
     for attributes in [AttributeSource::Full, AttributeSource::Listing] {
         let ttl = Duration::from_millis(200);
-        let change =
-            |config: &mut FsConfig| (config.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
+        let change = |config: &mut FsConfig| {
+            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
+        };
         let (world, _) = listed(20, change).await;
         for name in &names(3) {
             cat(&world, name).await;

@@ -17,7 +17,7 @@ async fn world() -> World {
 }
 
 async fn with(options: MemoryOptions, ttl: Ttl) -> World {
-    World::with(options, |c| (c.metadata_ttl, c.negative_ttl) = (ttl, ttl)).await
+    World::with(options, |c| (c.live.metadata_ttl, c.live.negative_ttl) = (ttl, ttl)).await
 }
 
 /// Directories `dNNN` with files `fNNN`.

@@ -71,8 +71,10 @@ fn dir(at: usize) -> String {
 impl Run {
     async fn new() -> Self {
         let options = MemoryOptions { page_max: 6, ..MemoryOptions::default() };
-        let w =
-            World::with(options, |c| (c.metadata_ttl, c.negative_ttl) = (Ttl::Forever, Ttl::Forever)).await;
+        let w = World::with(options, |c| {
+            (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Forever, Ttl::Forever);
+        })
+        .await;
         let mut tree = Tree::new();
         for at in 0..DIRECTORIES {
             for name in ["f0", "f1", "s/g"] {

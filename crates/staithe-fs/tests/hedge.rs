@@ -18,7 +18,7 @@ const ENOUGH: usize = 80;
 
 /// A world with a large object in which ranges have been read already.
 async fn world() -> (World, Vec<u8>) {
-    let change = |config: &mut FsConfig| config.op_deadline = FOR_EVER;
+    let change = |config: &mut FsConfig| config.live.op_deadline = FOR_EVER;
     let world = World::with(MemoryOptions::default(), change).await;
     read_apart(&world, "usual", ENOUGH).await;
     let body = noise(4 << 20);

@@ -14,7 +14,7 @@ use world::World;
 const FOR_EVER: Duration = Duration::from_hours(1);
 
 fn remembering(config: &mut FsConfig) {
-    (config.metadata_ttl, config.negative_ttl) = (Ttl::For(FOR_EVER), Ttl::For(FOR_EVER));
+    (config.live.metadata_ttl, config.live.negative_ttl) = (Ttl::For(FOR_EVER), Ttl::For(FOR_EVER));
 }
 
 /// A directory with so many files of others in it.
@@ -80,7 +80,8 @@ async fn so_are_they_while_others_of_the_directory_are_being_stored() {
 #[tokio::test]
 async fn what_another_client_makes_is_seen_when_the_listing_is_over() {
     let world = world(10, |config| {
-        (config.metadata_ttl, config.negative_ttl) = (Ttl::For(FOR_EVER), Ttl::For(Duration::from_millis(1)));
+        (config.live.metadata_ttl, config.live.negative_ttl) =
+            (Ttl::For(FOR_EVER), Ttl::For(Duration::from_millis(1)));
     })
     .await;
     for n in 0..10 {

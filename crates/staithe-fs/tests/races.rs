@@ -27,11 +27,14 @@ fn lose_answers(w: &World, op: Op) {
 }
 
 async fn short_deadline() -> World {
-    World::with(MemoryOptions::default(), |c| c.op_deadline = Duration::from_millis(30)).await
+    World::with(MemoryOptions::default(), |c| c.live.op_deadline = Duration::from_millis(30)).await
 }
 
 async fn always_asking() -> World {
-    World::with(MemoryOptions::default(), |c| (c.metadata_ttl, c.negative_ttl) = (Ttl::Zero, Ttl::Zero)).await
+    World::with(MemoryOptions::default(), |c| {
+        (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Zero, Ttl::Zero);
+    })
+    .await
 }
 
 async fn settled(w: &World) {

@@ -14,7 +14,7 @@ use world::{WRITE, World, end, k};
 const SOON: Duration = Duration::from_mins(1);
 
 fn believing(config: &mut FsConfig) {
-    config.metadata_ttl = Ttl::For(Duration::from_hours(1));
+    config.live.metadata_ttl = Ttl::For(Duration::from_hours(1));
 }
 
 async fn put(world: &World, key: &str, body: &str, mode: u32) {
@@ -125,7 +125,7 @@ async fn our_own_change_is_not_undone_by_what_was_kept_before() {
     // Without a time of its own, so that its change leaves it the time at which it was stored.
     world.put("f", b"bytes".to_vec()).await;
     look_up(&world).await;
-    let world = again(world, |config| config.metadata_ttl = Ttl::Forever).await;
+    let world = again(world, |config| config.live.metadata_ttl = Ttl::Forever).await;
     world.list("").await;
     let ino = world.ino("f").await;
     assert_eq!(world.spent(), [(Op::List, 1)]);

@@ -94,7 +94,7 @@ async fn a_rename_that_fails_before_the_switch_is_undone_for_good() {
 
 /// A mount that could not store `f`, and has ended.
 async fn unstored() -> World {
-    let w = World::with(MemoryOptions::default(), |c| c.op_deadline = Duration::from_millis(30)).await;
+    let w = World::with(MemoryOptions::default(), |c| c.live.op_deadline = Duration::from_millis(30)).await;
     w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::Unavailable)).on(Op::Put));
     w.create("", "f", b"precious").await.unwrap_err();
     assert_eq!(w.fs.drain(Duration::from_millis(100)).await.kept, ["f"]);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use world::{READ, WRITE, World, k};
 
 fn for_ever(config: &mut FsConfig) {
-    (config.metadata_ttl, config.negative_ttl) = (Ttl::Forever, Ttl::Forever);
+    (config.live.metadata_ttl, config.live.negative_ttl) = (Ttl::Forever, Ttl::Forever);
 }
 
 fn by_listing(config: &mut FsConfig) {

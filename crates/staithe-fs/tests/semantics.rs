@@ -148,7 +148,8 @@ async fn a_directory_is_renamed_whole() {
 #[tokio::test]
 async fn a_failed_directory_rename_leaves_nothing_behind() {
     let w =
-        World::with(MemoryOptions::default(), |c| c.op_deadline = std::time::Duration::from_millis(50)).await;
+        World::with(MemoryOptions::default(), |c| c.live.op_deadline = std::time::Duration::from_millis(50))
+            .await;
     for i in 0..5 {
         w.put(&format!("a/{i}"), "x").await;
     }
@@ -237,7 +238,8 @@ async fn close_stores_what_only_opening_for_reading_changed() {
 #[tokio::test]
 async fn what_a_failing_store_did_not_take_is_kept_for_the_next_mount() {
     let w =
-        World::with(MemoryOptions::default(), |c| c.op_deadline = std::time::Duration::from_millis(30)).await;
+        World::with(MemoryOptions::default(), |c| c.live.op_deadline = std::time::Duration::from_millis(30))
+            .await;
     w.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::Unavailable)).on(Op::Put));
     let error = w.create("", "f", b"precious").await.unwrap_err();
     assert_eq!(error.kind(), K::TimedOut);
@@ -274,7 +276,7 @@ async fn a_truncated_open_file_reads_as_nothing() {
 #[tokio::test]
 async fn a_listing_that_the_rename_of_a_directory_above_overtook_is_not_remembered() {
     for after_the_store_answers in [false, true] {
-        let w = World::with(MemoryOptions::default(), |c| c.metadata_ttl = Ttl::Forever).await;
+        let w = World::with(MemoryOptions::default(), |c| c.live.metadata_ttl = Ttl::Forever).await;
         for name in ["a/d/1", "a/d/2", "a/e/1"] {
             w.put(name, "x").await;
         }

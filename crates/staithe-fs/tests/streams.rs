@@ -19,7 +19,7 @@ fn name(n: usize) -> String {
 }
 
 async fn with(ttl: Ttl) -> World {
-    World::with(MemoryOptions::default(), |config| config.metadata_ttl = ttl).await
+    World::with(MemoryOptions::default(), |config| config.live.metadata_ttl = ttl).await
 }
 
 fn lists(world: &World) -> usize {

@@ -11,7 +11,7 @@ use staithe_store::{DeleteRequest, MemoryOptions, ObjectStore};
 use world::{World, k};
 
 fn for_ever(config: &mut FsConfig) {
-    (config.metadata_ttl, config.negative_ttl) = (Ttl::Forever, Ttl::Forever);
+    (config.live.metadata_ttl, config.live.negative_ttl) = (Ttl::Forever, Ttl::Forever);
 }
 
 async fn world(change: impl FnOnce(&mut FsConfig)) -> World {
@@ -103,7 +103,8 @@ async fn a_kernel_that_takes_its_time_holds_up_no_other_answer() {
 
 #[tokio::test]
 async fn a_kernel_is_told_when_a_name_that_it_knows_is_gone() {
-    let world = world(|config| (config.metadata_ttl, config.negative_ttl) = (Ttl::Zero, Ttl::Zero)).await;
+    let world =
+        world(|config| (config.live.metadata_ttl, config.live.negative_ttl) = (Ttl::Zero, Ttl::Zero)).await;
     world.put("f", b"1".to_vec()).await;
     let stream = world.fs.invalidations();
     world.ino("f").await;

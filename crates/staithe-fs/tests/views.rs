@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use staithe_fs::{
-    AttributeSource, Filesystem, FsConfig, FsErrorKind, HandleId, Ino, Lookup, PinnedStore, Ttl,
+    AttributeSource, Filesystem, FsConfig, FsErrorKind, HandleId, Ino, LiveConfig, Lookup, PinnedStore, Ttl,
     take_manifest,
 };
 use staithe_store::decorators::{Operation, RequestLog};
@@ -44,8 +44,11 @@ impl Viewed {
         let config = FsConfig {
             read_only: true,
             attributes: AttributeSource::Listing,
-            metadata_ttl: Ttl::Forever,
-            negative_ttl: Ttl::Forever,
+            live: LiveConfig {
+                metadata_ttl: Ttl::Forever,
+                negative_ttl: Ttl::Forever,
+                ..LiveConfig::default()
+            },
             ..FsConfig::new(state.path())
         };
         let fs = Filesystem::open(Arc::clone(&pinned) as Arc<dyn ObjectStore>, config).await.unwrap();

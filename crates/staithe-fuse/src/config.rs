@@ -14,9 +14,8 @@ pub struct FuseConfig {
     pub read_only: bool,
     /// Threads that serve the kernel, at least 1. Default: 2.
     pub threads: usize,
-    /// The longest that a request may wait. The filesystem has a deadline of its own; this one is the net below
-    /// it and should be a little longer. Default: 65 s.
-    pub deadline: Duration,
+    /// How much longer than the filesystem's own deadline a request may wait: the net below that. Default: 5 s.
+    pub grace: Duration,
     /// What the kernel reads ahead of a sequential reader, in KiB; needs root to take effect. Default: 1024.
     pub read_ahead_kib: u32,
 }
@@ -30,7 +29,7 @@ impl FuseConfig {
             allow_other: false,
             read_only: false,
             threads: 2,
-            deadline: Duration::from_secs(65),
+            grace: Duration::from_secs(5),
             read_ahead_kib: 1024,
         }
     }

@@ -72,10 +72,10 @@ pub(crate) enum Deadline {
 }
 
 /// Serves requests; one for a mount.
-#[derive(Debug)]
 pub(crate) struct Dispatcher {
     runtime: Handle,
-    deadline: Duration,
+    /// What it is now.
+    deadline: Box<dyn Fn() -> Duration + Send + Sync>,
     incidents: Mutex<Incidents>,
     pending: AtomicUsize,
     served: AtomicU64,
@@ -93,12 +93,22 @@ impl Drop for Waiting {
     }
 }
 
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
 impl Dispatcher {
-    /// A dispatcher that gives a request `deadline` at most; `answers` is the filesystem's.
-    pub(crate) fn new(runtime: Handle, deadline: Duration, answers: Answers) -> Self {
+    /// A dispatcher that gives a request at most what `deadline` says when it comes; `answers` is the filesystem's.
+    pub(crate) fn new(
+        runtime: Handle,
+        deadline: impl Fn() -> Duration + Send + Sync + 'static,
+        answers: Answers,
+    ) -> Self {
         Self {
             runtime,
-            deadline,
+            deadline: Box::new(deadline),
             incidents: Mutex::default(),
             pending: AtomicUsize::new(0),
             served: AtomicU64::new(0),
@@ -170,13 +180,14 @@ impl Dispatcher {
         self.pending.fetch_add(1, Ordering::AcqRel);
         let waiting = Waiting(Arc::clone(self));
         let answers = self.answers.clone();
+        let patience = (self.deadline)();
         let answer = async move {
             let this = &waiting.0;
             let outcome = match deadline {
                 Deadline::OfSteps => future.await,
-                Deadline::Usual => match tokio::time::timeout(this.deadline, future).await {
+                Deadline::Usual => match tokio::time::timeout(patience, future).await {
                     Ok(outcome) => outcome,
-                    Err(_) => Ok(Err(this.overdue())),
+                    Err(_) => Ok(Err(overdue(patience))),
                 },
             };
             this.settle(&subject, reply, outcome, send);
@@ -200,11 +211,6 @@ impl Dispatcher {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
             self.report(subject, &panicked(&*panic));
         }
-    }
-
-    fn overdue(&self) -> FsError {
-        let text = format!("the request was not done after {:?} and was given up", self.deadline);
-        FsError::new(FsErrorKind::TimedOut, text)
     }
 
     fn settle<R: Reply, T>(
@@ -246,6 +252,11 @@ impl Dispatcher {
             tracing::warn!(operation, %subject, ?kind, left_out, "{chain}");
         }
     }
+}
+
+fn overdue(patience: Duration) -> FsError {
+    let text = format!("the request was not done after {patience:?} and was given up");
+    FsError::new(FsErrorKind::TimedOut, text)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> FsError {

@@ -60,7 +60,9 @@ impl FuseMount {
     pub fn mount(fs: Arc<Filesystem>, runtime: Handle, config: &FuseConfig) -> Result<Self, MountError> {
         let mountpoint = mountpoint::prepare(&config.mountpoint)?;
         let invalidations = fs.invalidations();
-        let dispatcher = Arc::new(Dispatcher::new(runtime, config.deadline, fs.answers()));
+        let (timed, grace) = (Arc::clone(&fs), config.grace);
+        let deadline = move || timed.op_deadline().saturating_add(grace);
+        let dispatcher = Arc::new(Dispatcher::new(runtime, deadline, fs.answers()));
         let line = Arc::new(Line::new());
         let adapter = Adapter {
             fs,

@@ -28,18 +28,15 @@ use crate::{transport, volume};
 /// Where the bucket of a directory bucket's zone is told: these are no general purpose buckets.
 const DIRECTORY_BUCKET: &str = "--x-s3";
 
-/// Opens the way to the bucket and finds out what the server does.
-pub(crate) async fn connect(config: &S3Config) -> Result<(Link, Capabilities)> {
+/// Opens the way to the bucket and finds out what the server does. Endpoint and region are decided in `config` then.
+pub(crate) async fn connect(config: &mut S3Config) -> Result<(Link, Capabilities)> {
     config.check()?;
     let shared = load(config).await;
-    let endpoint = config.endpoint_url.clone().or_else(|| configured_endpoint(&shared));
-    if !config.no_sign_request {
-        have_credentials(&shared, config.connect_timeout + config.first_byte_timeout).await?;
-    }
-    let region = shared.region().map_or_else(|| FALLBACK_REGION.to_owned(), ToString::to_string);
-    let mut link = open(config, &shared, endpoint.as_deref(), region).await?;
-    link.versions = link.keeps_versions().await.map_err(|f| refused(config, endpoint.as_deref(), f))?;
-    let documented = endpoint.is_none() && !config.bucket.ends_with(DIRECTORY_BUCKET);
+    config.endpoint_url = config.endpoint_url.take().or_else(|| configured_endpoint(&shared));
+    let (mut link, region) = open(config, &shared).await?;
+    config.region = Some(region);
+    link.versions = link.keeps_versions().await.map_err(|f| refused(config, f))?;
+    let documented = config.endpoint_url.is_none() && !config.bucket.ends_with(DIRECTORY_BUCKET);
     let capabilities = if documented {
         Capabilities { versions: link.versions, ..Capabilities::S3 }
     } else if config.probe_conditions {
@@ -48,6 +45,13 @@ pub(crate) async fn connect(config: &S3Config) -> Result<(Link, Capabilities)> {
         capability::untested(link.versions)
     };
     Ok((link, capabilities))
+}
+
+/// Another way to the bucket that `config` was decided for, with credentials that are looked for anew. What was found
+/// out about the server when `old` was opened stays.
+pub(crate) async fn reconnect(config: &S3Config, old: &Link) -> Result<Link> {
+    let (link, _) = open(config, &load(config).await).await?;
+    Ok(Link { checksum: old.checksum, tags_are_md5: old.tags_are_md5, versions: old.versions, ..link })
 }
 
 /// The region to sign for where nobody names one: S3's own default, and what other servers mostly expect.
@@ -114,22 +118,28 @@ async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<()> 
     }
 }
 
-/// Builds the clients and asks the bucket, once more in its own region if it names another.
-async fn open(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: String) -> Result<Link> {
-    let link = build(config, shared, endpoint, &region);
-    let Err(failure) = link.ask_bucket(&link.client).await else { return Ok(link) };
+/// Looks for credentials, builds the clients and asks the bucket, once more in its own region if it names another: the
+/// way to it, and its region.
+async fn open(config: &S3Config, shared: &SdkConfig) -> Result<(Link, String)> {
+    if !config.no_sign_request {
+        have_credentials(shared, config.connect_timeout + config.first_byte_timeout).await?;
+    }
+    let region = shared.region().map_or_else(|| FALLBACK_REGION.to_owned(), ToString::to_string);
+    let link = build(config, shared, &region);
+    let Err(failure) = link.ask_bucket(&link.client).await else { return Ok((link, region)) };
     let Some(own) = failure.region.clone().filter(|own| *own != region) else {
-        return Err(refused(config, endpoint, failure));
+        return Err(refused(config, failure));
     };
     tracing::info!(from = region, to = own, "the bucket lives in another region");
-    let link = build(config, shared, endpoint, &own);
+    let link = build(config, shared, &own);
     match link.ask_bucket(&link.client).await {
-        Ok(_) => Ok(link),
-        Err(failure) => Err(refused(config, endpoint, failure)),
+        Ok(_) => Ok((link, own)),
+        Err(failure) => Err(refused(config, failure)),
     }
 }
 
-fn build(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: &str) -> Link {
+fn build(config: &S3Config, shared: &SdkConfig, region: &str) -> Link {
+    let endpoint = config.endpoint_url.as_deref();
     let settings = || {
         let mut settings = Builder::from(shared)
             .region(Region::new(region.to_owned()))
@@ -167,8 +177,8 @@ fn build(config: &S3Config, shared: &SdkConfig, endpoint: Option<&str>, region: 
 }
 
 /// A failure of the first questions, in words for whoever starts a mount.
-fn refused(config: &S3Config, endpoint: Option<&str>, failure: Failure) -> StoreError {
-    let (bucket, place) = (&config.bucket, endpoint.unwrap_or("Amazon S3"));
+fn refused(config: &S3Config, failure: Failure) -> StoreError {
+    let (bucket, place) = (&config.bucket, config.endpoint_url.as_deref().unwrap_or("Amazon S3"));
     let kind = failure.error.kind();
     let text = match kind {
         ErrorKind::VolumeGone => format!("there is no bucket {bucket:?} at {place}; check its name"),

@@ -28,6 +28,8 @@ use crate::link::Link;
 pub struct S3Store(Arc<Inner>);
 
 struct Inner {
+    /// With endpoint and region decided.
+    config: S3Config,
     link: Link,
     capabilities: Capabilities,
     batches: Batches,
@@ -46,9 +48,28 @@ impl S3Store {
     ///
     /// # Cancel safety
     /// Dropping the future ends its requests; a scratch object of the probe may remain.
-    pub async fn connect(config: S3Config) -> Result<Self> {
-        let (link, capabilities) = Box::pin(connect::connect(&config)).await?;
-        Ok(Self(Arc::new(Inner { link, capabilities, batches: Batches::default() })))
+    pub async fn connect(mut config: S3Config) -> Result<Self> {
+        let (link, capabilities) = Box::pin(connect::connect(&mut config)).await?;
+        Ok(Self(Arc::new(Inner { config, link, capabilities, batches: Batches::default() })))
+    }
+
+    /// The same bucket with credentials that are looked for anew, in the files as they are now: those of `profile`, or
+    /// of the profile that this one was opened with. The bucket is asked with them.
+    ///
+    /// Endpoint and region stay, whatever the profile says, and so does what was found out about the server: nothing is
+    /// written. This one goes on with its own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends its requests.
+    pub async fn renewed(&self, profile: Option<String>) -> Result<Self> {
+        let mut config = self.0.config.clone();
+        config.profile = profile.or(config.profile);
+        let link = Box::pin(connect::reconnect(&config, self.link())).await?;
+        let (capabilities, batches) = (self.0.capabilities.clone(), Batches::default());
+        Ok(Self(Arc::new(Inner { config, link, capabilities, batches })))
     }
 
     /// The checksum that goes with uploads: the configured one, or what the server takes of it.

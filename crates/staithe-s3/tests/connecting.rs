@@ -106,6 +106,26 @@ async fn read_only_use_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_renewal_asks_the_bucket_and_finds_out_nothing_else() {
+    let server = server(Versioning::On).await;
+    let refusal = Refusal::new(http::StatusCode::NOT_IMPLEMENTED, "NotImplemented");
+    let first_puts = When::operation(Operation::PutObject).times(2);
+    server.faults().inject(first_puts, Fault::Refuse(refusal));
+    let store = served::open(&server).await;
+    let before = server.requests().tally();
+    let renewed = store.renewed(None).await.unwrap();
+    let tally = server.requests().tally().since(&before);
+    assert_eq!((tally.of(Operation::HeadBucket).requests, tally.total().requests), (1, 1));
+    assert_eq!((renewed.capabilities(), renewed.volume()), (store.capabilities(), store.volume()));
+    assert_eq!(renewed.upload_checksum(), UploadChecksum::Md5);
+
+    server.credentials().set(&server.key_pair().access_key, Standing::Revoked);
+    assert_eq!(store.renewed(None).await.unwrap_err().kind(), ErrorKind::CredentialsRefused);
+    server.stop();
+    assert_eq!(store.renewed(None).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
 async fn the_probe_costs_fourteen_requests() {
     let server = server(Versioning::Off).await;
     served::open(&server).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use staithe_fs::{Filesystem, FsError, FsErrorKind, PinnedStore};
 use staithe_fuse::FuseMount;
+use staithe_s3::S3Store;
 use staithe_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,9 +15,11 @@ use tokio::time::Instant;
 
 use crate::control::{Served, Server};
 use crate::failure::{DONE, Failure, KEPT, chain};
+use crate::live::{Live, Mounted};
 use crate::registry::{Entry, Record};
 use crate::settings::Settings;
-use crate::{source, telemetry};
+use crate::source::{self, Opened};
+use crate::telemetry::{self, Logging};
 
 /// What is left for storing when users of the mount took all of the drain deadline to leave.
 const LEAST_DRAIN: Duration = Duration::from_secs(1);
@@ -28,7 +31,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// # Errors
 /// One sentence if it could not start.
 pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
-    telemetry::start(settings.log_format, settings.log_level);
+    let logging = telemetry::start(settings.log_format, settings.live.log_level);
     #[cfg(debug_assertions)]
     crate::failpoint::arm()?;
     raise_descriptors();
@@ -37,7 +40,7 @@ pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
         .thread_name("staithe")
         .build()
         .map_err(|e| Failure::caused("the runtime cannot start", &e))?;
-    let (code, entry) = runtime.block_on(live(settings))?;
+    let (code, entry) = runtime.block_on(live(settings, logging))?;
     runtime.shutdown_timeout(LAST_WAIT);
     // The gate opens last: whoever waits may mount again at once.
     if let Some(mut entry) = entry
@@ -77,14 +80,25 @@ impl Signals {
     }
 }
 
-async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
+async fn live(settings: Settings, logging: Logging) -> Result<(u8, Option<Entry>), Failure> {
     let mut signals = Signals::new()?;
-    let Started { fs, mount, view } = tokio::select! {
+    let Started { fs, mount, view, signed } = tokio::select! {
         started = start(&settings) => started?,
         name = signals.next() => return Err(Failure::failed(format!("{name} came before the mount was ready"))),
     };
     let entry = register(&settings, &mount);
-    let control = entry.as_ref().and_then(|entry| listen(entry, &settings, &fs, &mount, view));
+    let read_only = settings.fs.read_only;
+    let mounted = Mounted { fs: Arc::clone(&fs), view: view.clone(), signed, read_only, logging };
+    let live = Arc::new(Live::new(mounted, settings.live.clone()));
+    let served = Served {
+        fs: Arc::clone(&fs),
+        view,
+        live: Arc::clone(&live),
+        source: settings.name.clone(),
+        mountpoint: mount.mountpoint().to_owned(),
+        started: Instant::now(),
+    };
+    let control = entry.as_ref().and_then(|entry| listen(entry, served));
     ready(&settings, &mount);
     tokio::select! {
         () = mount.ended() => tracing::info!("unmounted from outside"),
@@ -94,7 +108,8 @@ async fn live(settings: Settings) -> Result<(u8, Option<Entry>), Failure> {
         // First of all: nothing that a command has begun may go on below a mount that ends.
         control.end().await;
     }
-    Ok((end(&settings, &fs, &mount).await, entry))
+    let patience = live.settings().drain_deadline;
+    Ok((end(patience, &settings, &fs, &mount).await, entry))
 }
 
 /// What a daemon serves.
@@ -102,6 +117,8 @@ struct Started {
     fs: Arc<Filesystem>,
     mount: FuseMount,
     view: Option<Arc<PinnedStore>>,
+    /// The store, if its credentials can be renewed.
+    signed: Option<S3Store>,
 }
 
 async fn start(settings: &Settings) -> Result<Started, Failure> {
@@ -112,7 +129,8 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let checking = tokio::task::spawn_blocking(move || staithe_fuse::prepare_mountpoint(&mountpoint));
     checking.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
     let may_write = !settings.fs.read_only;
-    let store = source::open(&settings.source, &settings.store, may_write).await.map_err(|e| cannot(&e))?;
+    let opened = source::open(&settings.source, &settings.store, may_write).await;
+    let Opened { store, signed } = opened.map_err(|e| cannot(&e))?;
     let (store, view) = match &settings.view {
         None => (store, None),
         Some(file) => {
@@ -124,7 +142,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let (serving, fuse, runtime) = (Arc::clone(&fs), settings.fuse.clone(), Handle::current());
     let mounting = tokio::task::spawn_blocking(move || FuseMount::mount(serving, runtime, &fuse));
     let mount = mounting.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
-    Ok(Started { fs, mount, view })
+    Ok(Started { fs, mount, view, signed })
 }
 
 /// What the manifest in `file` lists of `store`.
@@ -155,20 +173,7 @@ fn register(settings: &Settings, mount: &FuseMount) -> Option<Entry> {
 }
 
 /// Takes commands.
-fn listen(
-    entry: &Entry,
-    settings: &Settings,
-    fs: &Arc<Filesystem>,
-    mount: &FuseMount,
-    view: Option<Arc<PinnedStore>>,
-) -> Option<Server> {
-    let served = Served {
-        fs: Arc::clone(fs),
-        view,
-        source: settings.name.clone(),
-        mountpoint: mount.mountpoint().to_owned(),
-        started: Instant::now(),
-    };
+fn listen(entry: &Entry, served: Served) -> Option<Server> {
     let started = Server::start(entry.socket(), served);
     if let Err(error) = &started {
         tracing::warn!(%error, "this daemon takes no commands");
@@ -184,10 +189,10 @@ fn ready(settings: &Settings, mount: &FuseMount) {
 }
 
 /// Ends a mount: no new changes, then no new users, then everything into the store.
-async fn end(settings: &Settings, fs: &Filesystem, mount: &FuseMount) -> u8 {
-    let until = Instant::now() + settings.drain_deadline;
+async fn end(patience: Duration, settings: &Settings, fs: &Filesystem, mount: &FuseMount) -> u8 {
+    let until = Instant::now() + patience;
     fs.begin_draining();
-    match mount.unmount(settings.drain_deadline).await {
+    match mount.unmount(patience).await {
         Ok(how) => tracing::info!(?how, "unmounted"),
         // What is dirty is stored all the same; the kernel cuts the mount off when the process ends.
         Err(error) => tracing::error!(error = chain(&error), "cannot unmount"),

@@ -97,7 +97,7 @@ fn machine(report: &mut Report) {
 
 async fn volume(report: &mut Report, source: &Source, options: &DoctorOptions) {
     let store = match source::open(source, &options.store, true).await {
-        Ok(store) => store,
+        Ok(opened) => opened.store,
         Err(error) => return report.say(Bad, "store", chain(&error)),
     };
     match store.probe().await {

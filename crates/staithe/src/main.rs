@@ -3,8 +3,8 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `verify`), `doctor` looks before anybody mounts,
-//! `snapshot` writes down what a bucket holds.
+//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
+//! `snapshot` writes down what a bucket holds. `live` is what may change while it is mounted.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -16,11 +16,13 @@ mod doctor;
 mod failpoint;
 mod failure;
 mod jobs;
+mod live;
 mod locate;
 mod options;
 mod places;
 mod refresh;
 mod registry;
+mod reload;
 mod settings;
 mod snapshot;
 mod source;
@@ -70,7 +72,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Jobs(options) => jobs::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Snapshot(options) => snapshot::run(&options.command),
-        Command::Top(_) | Command::Reload(_) => {
+        Command::Reload(options) => reload::run(&options),
+        Command::Top(_) => {
             Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
         }
     }

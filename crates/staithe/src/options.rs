@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 
+mod reload;
 mod snapshot;
 
+pub(crate) use reload::ReloadOptions;
 pub(crate) use snapshot::{
     CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions, SwapOptions,
 };
@@ -45,8 +47,12 @@ pub(crate) enum Command {
     Warm(WarmOptions),
     /// Forget what a mount remembers of names and attributes, so that it asks the store
     Refresh(RefreshOptions),
-    #[command(hide = true)]
-    Reload(Rest),
+    /// Change settings of a mount while it is in use, and have it read its credentials again
+    #[command(
+        after_help = "What else `staithe mount` takes cannot change while it is mounted, and is refused. What \
+        is not named stays as it is. If anything is refused, also the credentials by the store, nothing changes."
+    )]
+    Reload(ReloadOptions),
     /// Compare what is here of a mount with what the store has, and mend what differs
     Verify(VerifyOptions),
     /// Write down what a bucket holds, and compare what was written down

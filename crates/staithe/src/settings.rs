@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use rustix::process::{getegid, geteuid};
-use staithe_fs::{AttributeSource, CacheConfig, FsConfig, OnConflict, Ttl};
+use staithe_fs::{AttributeSource, CacheConfig, FsConfig, Ttl};
 use staithe_fuse::FuseConfig;
 
 use crate::failure::{Failure, chain};
+use crate::live::LiveSettings;
 use crate::options::{
-    AccessOptions, AttributesFrom, CacheOptions, Conflict, LimitOptions, LogFormat, LogLevel, MountOptions,
-    StoreOptions, WriteMode,
+    AccessOptions, AttributesFrom, CacheOptions, LogFormat, MountOptions, StoreOptions, WriteMode,
 };
 use crate::places;
 use crate::source::Source;
 
-/// A request's last resort is this much later than the filesystem's own deadline.
-const GRACE: Duration = Duration::from_secs(5);
 /// Below this, not even one part of an upload fits.
 const LEAST_MEMORY: u64 = 32 << 20;
 
@@ -25,9 +23,6 @@ const LEAST_MEMORY: u64 = 32 << 20;
 const CACHE_SIZE: u64 = 10 << 30;
 /// Below this, little of use fits beside the cache's own directories, which take 1 MiB in time.
 const LEAST_CACHE: u64 = 4 << 20;
-
-/// For how long names and attributes are believed unless something else is asked for.
-const METADATA_TTL: &str = "1s";
 
 /// Below this, writers would wait for one another all the time.
 const LEAST_STAGING: u64 = 16 << 20;
@@ -43,9 +38,9 @@ pub(crate) struct Settings {
     pub(crate) view: Option<PathBuf>,
     pub(crate) fs: FsConfig,
     pub(crate) fuse: FuseConfig,
-    pub(crate) drain_deadline: Duration,
+    /// What it begins with of what may change later.
+    pub(crate) live: LiveSettings,
     pub(crate) log_format: LogFormat,
-    pub(crate) log_level: LogLevel,
     pub(crate) background: bool,
     pub(crate) detached: bool,
 }
@@ -75,11 +70,11 @@ impl Settings {
             None => places::state_dir(&default_home()?, &options.source, &mountpoint),
         };
         let cache = cache(&options.cache, &mountpoint)?;
-        let (limits, drain_deadline) = Limits::check(&options.limits)?;
+        let live = LiveSettings::check(&options)?;
+        let memory_limit = memory_limit(&options.limits.memory_limit)?;
         let mut fuse = FuseConfig::new(mountpoint, &options.source);
         fuse.allow_other = options.access.allow_other;
         fuse.read_only = options.access.read_only;
-        fuse.deadline = limits.op_deadline.saturating_add(GRACE);
         Ok(Self {
             fs: FsConfig {
                 cache,
@@ -89,16 +84,17 @@ impl Settings {
                 },
                 staging_size: options.staging_size.as_deref().map(staging_size).transpose()?,
                 keep_attributes: !matches!(source, Source::Memory),
-                ..filesystem(&options.access, options.on_conflict, &limits, source.prefix(), state_dir)?
+                live: live.fs(),
+                memory_limit,
+                ..filesystem(&options.access, source.prefix(), state_dir)?
             },
             fuse,
             name: options.source,
             source,
             store: options.store,
             view,
-            drain_deadline,
+            live,
             log_format: options.log_format,
-            log_level: options.log_level,
             background: options.background,
             detached: options.detached,
         })
@@ -179,40 +175,15 @@ fn cache(options: &CacheOptions, mountpoint: &Path) -> Result<Option<CacheConfig
     Ok(Some(config))
 }
 
-struct Limits {
-    metadata_ttl: Ttl,
-    negative_ttl: Ttl,
-    memory: u64,
-    op_deadline: Duration,
-}
-
-impl Limits {
-    fn check(options: &LimitOptions) -> Result<(Self, Duration), Failure> {
-        let metadata_ttl = ttl("--metadata-ttl", options.metadata_ttl.as_deref().unwrap_or(METADATA_TTL))?;
-        let negative_ttl = match &options.negative_ttl {
-            Some(text) => ttl("--negative-ttl", text)?,
-            None => metadata_ttl,
-        };
-        let memory = size("--memory-limit", &options.memory_limit)?;
-        if memory < LEAST_MEMORY {
-            return Err(Failure::usage("--memory-limit must be at least 32MiB"));
-        }
-        let op_deadline = duration("--op-deadline", &options.op_deadline, "30s or 5min")?;
-        if op_deadline.is_zero() {
-            return Err(Failure::usage("--op-deadline must be longer than 0"));
-        }
-        let drain_deadline = duration("--drain-deadline", &options.drain_deadline, "30s, 5min or 0")?;
-        Ok((Self { metadata_ttl, negative_ttl, memory, op_deadline }, drain_deadline))
+fn memory_limit(text: &str) -> Result<u64, Failure> {
+    let bytes = size("--memory-limit", text)?;
+    if bytes < LEAST_MEMORY {
+        return Err(Failure::usage("--memory-limit must be at least 32MiB"));
     }
+    Ok(bytes)
 }
 
-fn filesystem(
-    access: &AccessOptions,
-    on_conflict: Conflict,
-    limits: &Limits,
-    prefix: &str,
-    state_dir: PathBuf,
-) -> Result<FsConfig, Failure> {
+fn filesystem(access: &AccessOptions, prefix: &str, state_dir: PathBuf) -> Result<FsConfig, Failure> {
     let by_default = if access.read_only { AttributesFrom::Listing } else { AttributesFrom::Full };
     Ok(FsConfig {
         prefix: prefix.to_owned(),
@@ -225,14 +196,6 @@ fn filesystem(
             AttributesFrom::Full => AttributeSource::Full,
             AttributesFrom::Listing => AttributeSource::Listing,
         },
-        on_conflict: match on_conflict {
-            Conflict::KeepBoth => OnConflict::KeepBoth,
-            Conflict::Overwrite => OnConflict::Overwrite,
-        },
-        metadata_ttl: limits.metadata_ttl,
-        negative_ttl: limits.negative_ttl,
-        memory_limit: limits.memory,
-        op_deadline: limits.op_deadline,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         ..FsConfig::new(state_dir)
     })
@@ -255,7 +218,7 @@ fn check_apart(directory: &Path, mountpoint: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ttl(option: &str, text: &str) -> Result<Ttl, Failure> {
+pub(crate) fn ttl(option: &str, text: &str) -> Result<Ttl, Failure> {
     if text == "forever" {
         return Ok(Ttl::Forever);
     }
@@ -265,7 +228,7 @@ fn ttl(option: &str, text: &str) -> Result<Ttl, Failure> {
     }
 }
 
-fn duration(option: &str, text: &str, examples: &str) -> Result<Duration, Failure> {
+pub(crate) fn duration(option: &str, text: &str, examples: &str) -> Result<Duration, Failure> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -73,6 +73,13 @@ fn parse_s3(text: &str, rest: &str) -> Result<Source, String> {
     Ok(Source::S3 { bucket: bucket.to_owned(), prefix })
 }
 
+/// A store that is open.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The same, if its requests are signed: of this one, the credentials can be renewed.
+    pub(crate) signed: Option<S3Store>,
+}
+
 /// Opens the store. `may_write` lets it find out by writing (and removing) what an S3 server honours.
 ///
 /// # Errors
@@ -81,8 +88,8 @@ pub(crate) async fn open(
     source: &Source,
     options: &StoreOptions,
     may_write: bool,
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    Ok(match source {
+) -> Result<Opened, StoreError> {
+    let store: Arc<dyn ObjectStore> = match source {
         Source::Memory => Arc::new(MemoryStore::new(MemoryOptions::default())),
         Source::Directory(path) => Arc::new(DirectoryStore::open(path, DirectoryOptions::default())?),
         Source::S3 { bucket, prefix } => {
@@ -96,9 +103,12 @@ pub(crate) async fn open(
                 scratch_prefix: prefix.clone(),
                 ..S3Config::new(bucket)
             };
-            Arc::new(S3Store::connect(config).await?)
+            let store = S3Store::connect(config).await?;
+            let signed = (!options.no_sign_request).then(|| store.clone());
+            return Ok(Opened { store: Arc::new(store), signed });
         }
-    })
+    };
+    Ok(Opened { store, signed: None })
 }
 
 #[cfg(test)]

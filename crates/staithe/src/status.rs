@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::control::{Conversation, Counts, Reply, Request, Status, wait_for};
+use crate::control::{Conversation, Counts, InForce, Reply, Request, Status, wait_for};
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
 use crate::options::StatusOptions;
@@ -63,6 +63,11 @@ fn print(status: &Status) {
             ),
         );
     }
+    if let Some(settings) = &status.settings {
+        let each: Vec<_> = settings.each().iter().map(|(name, value)| format!("{name} {value}")).collect();
+        line("settings", &each.join(", "));
+        line("reloaded", &reloaded(settings));
+    }
     line("open files", &status.open_files);
     line("dirty files", &format_args!("{}, {}", status.dirty_files, size(status.dirty_bytes)));
     let Counts { failed, retrying, running, waiting } = status.jobs;
@@ -104,6 +109,14 @@ fn print(status: &Status) {
     match &cache.no_passthrough_because {
         None => line("passthrough", &"on: the kernel reads whole cached files by itself"),
         Some(reason) => line("passthrough", &format_args!("off: {reason}")),
+    }
+}
+
+fn reloaded(settings: &InForce) -> String {
+    let ago = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    match settings.reloaded_seconds_ago {
+        None => "never".to_owned(),
+        Some(seconds) => format!("last {} ago, {} in all", ago(seconds), settings.reloads),
     }
 }
 

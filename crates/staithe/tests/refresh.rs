@@ -5,16 +5,16 @@
 mod real;
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use real::{
-    BUCKET, Bucket, at, close, code, daemon, quiet, record, refusal, run, sh, staithe, start, state, text,
+    BUCKET, Bucket, answer, at, close, code, daemon, quiet, record, refusal, run, sh, staithe, start, state,
+    text,
 };
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use staithe_testkit::{MountedDaemon, Operation, S3Server, Versioning};
 
 const FAILED: i32 = 1;
@@ -98,14 +98,8 @@ fn a_kernel_that_believes_for_ever_looks_again_below_the_path_and_nowhere_else()
     assert_eq!(fs::read(at(&mount, "top")).unwrap(), b"new");
 }
 
-/// Asks the daemon without starting a program: that would close a copy of every open file, and so store it.
 fn refresh_quietly(mount: &MountedDaemon, path: &str) {
-    let mut daemon = UnixStream::connect(record(mount).with_extension("sock")).unwrap();
-    let request = json!({"v": 1, "request": {"refresh": {"paths": [path]}}});
-    writeln!(daemon, "{request}").unwrap();
-    let replies =
-        BufReader::new(daemon).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    let last = replies.last().unwrap();
+    let last = answer(mount, &json!({"refresh": {"paths": [path]}}));
     assert_eq!(last["done"]["failures"], json!([]), "{last}");
 }
 

@@ -33,8 +33,9 @@ impl Filesystem {
         let Some(before) = before else { return Ok(false) };
         let prefix = self.prefix_below(&self.inodes.path(dir.ino)?);
         self.outdate_flat(dir.ino);
-        let until = deadline(self.config.metadata_ttl, now);
-        let Ok(mut listing) = self.names.listing(self.names.begin(dir.ino.0), until) else {
+        let token = self.names.begin(dir.ino.0);
+        let until = deadline(self.metadata_ttl(), now);
+        let Ok(mut listing) = self.names.listing(token, until) else {
             return Ok(false);
         };
         let request = ListRequest {

@@ -64,7 +64,7 @@ impl Filesystem {
     /// # Cancel safety
     /// Dropping the future leaves the directory as it was.
     pub(super) async fn scout(&self, dir: &Arc<Inode>, name: &str) -> Result<bool> {
-        let now = Instant::now();
+        let (now, token) = (Instant::now(), self.names.begin(dir.ino.0));
         let Some(ttl) = self.absence_ttl() else { return Ok(false) };
         if !matches!(self.names.lookup(dir.ino.0, name, now), Cached::Miss | Cached::Expired(_)) {
             return Ok(false);
@@ -72,7 +72,7 @@ impl Filesystem {
         let Some(mut turn) = dir.misses.take_turn() else { return Ok(false) };
         self.outdate_flat(dir.ino);
         let until = deadline(ttl, now);
-        let Ok(mut listing) = self.names.listing(self.names.begin(dir.ino.0), until) else {
+        let Ok(mut listing) = self.names.listing(token, until) else {
             turn.next = ENOUGH;
             return Ok(false);
         };
@@ -90,7 +90,7 @@ impl Filesystem {
 
     /// For how long a listing may answer for what it lacks; `None` where it may not.
     fn absence_ttl(&self) -> Option<Ttl> {
-        let (names, absences) = (self.config.metadata_ttl, self.config.negative_ttl);
+        let (names, absences) = (self.metadata_ttl(), self.negative_ttl());
         let shorter = if kernel_ttl(absences) < kernel_ttl(names) { absences } else { names };
         (shorter != Ttl::Zero && self.store.capabilities().lists_every_name).then_some(shorter)
     }

@@ -19,7 +19,7 @@ impl Run<'_> {
             self.unknown(&self.request.path, &error).await;
         }
         // What is believed for a time only may differ meanwhile.
-        if self.fs.config.metadata_ttl == Ttl::Forever {
+        if self.fs.metadata_ttl() == Ttl::Forever {
             self.in_memory().await;
         }
     }

@@ -40,7 +40,8 @@ fn kinds(found: &[Difference]) -> Vec<(&str, DifferenceKind)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_that_are_kept_wrongly_are_forgotten() {
-    let (bucket, fs, _state) = world(|config| config.metadata_ttl = Ttl::For(Duration::from_secs(1))).await;
+    let (bucket, fs, _state) =
+        world(|config| config.live.metadata_ttl = Ttl::For(Duration::from_secs(1))).await;
     for name in ["right", "wrong"] {
         let key = Key::new(name).unwrap();
         bucket.put(&key, "bytes".into(), NewObject::default(), PutCondition::Always).await.unwrap();

@@ -33,7 +33,7 @@ pub struct PinnedStore {
     inner: Arc<dyn ObjectStore>,
     prefix: String,
     attributes: AttributeSource,
-    pub(super) views: SnapshotCell<Manifest>,
+    pub(super) views: Arc<SnapshotCell<Manifest>>,
     streams: Streams,
 }
 
@@ -78,8 +78,15 @@ impl PinnedStore {
     ) -> Result<Self> {
         let manifest = Manifest::load(file)?;
         check(&manifest, &inner.volume(), prefix)?;
-        let views = SnapshotCell::with_config(manifest, Config::default());
+        let views = Arc::new(SnapshotCell::with_config(manifest, Config::default()));
         Ok(Self { inner, prefix: prefix.to_owned(), attributes, views, streams: Streams::default() })
+    }
+
+    /// Shows the same of `inner`, another way to the same volume: which view that is, is changed for both.
+    #[must_use]
+    pub fn over(&self, inner: Arc<dyn ObjectStore>) -> Self {
+        let (prefix, views, streams) = (self.prefix.clone(), Arc::clone(&self.views), self.streams.clone());
+        Self { inner, prefix, attributes: self.attributes, views, streams }
     }
 
     /// Fails unless `manifest` is of the volume and prefix that are shown.

@@ -51,7 +51,7 @@ impl<'t> Mark<'t> {
 }
 
 /// The views that are being listed.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Streams(Arc<Mutex<Held>>);
 
 #[derive(Default)]

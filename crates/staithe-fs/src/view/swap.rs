@@ -22,11 +22,9 @@ impl Filesystem {
     /// # Cancel safety
     /// Dropping the future changes nothing: what has begun comes to its end.
     pub async fn swap_view(&self, pinned: &Arc<PinnedStore>, file: PathBuf) -> Result<ViewStatus> {
-        let gone = || FsError::new(FsErrorKind::ReadOnly, "the filesystem is being closed");
-        let (fs, pinned) = (self.me.upgrade().ok_or_else(gone)?, Arc::clone(pinned));
+        let pinned = Arc::clone(pinned);
         // Reads a file, builds a large thing, and waits for the kernel.
-        let swapping = tokio::task::spawn_blocking(move || fs.swap_view_blocking(&pinned, &file));
-        swapping.await.map_err(|e| FsError::caused(FsErrorKind::Io, "it was cut off", e))?
+        self.aside(move |fs| fs.swap_view_blocking(&pinned, &file)).await
     }
 
     fn swap_view_blocking(&self, pinned: &PinnedStore, file: &std::path::Path) -> Result<ViewStatus> {

@@ -178,7 +178,7 @@ async fn as_many_at_once_as_asked_for_and_no_more() {
 
 #[tokio::test]
 async fn what_changes_meanwhile_is_counted_as_it_is() {
-    let world = World::with(&["d/a", "d/b", "d/c"], |config| config.metadata_ttl = Ttl::Zero).await;
+    let world = World::with(&["d/a", "d/b", "d/c"], |config| config.live.metadata_ttl = Ttl::Zero).await;
     let bucket = &world.bucket;
     let report = world
         .warm(&["d"], 1, &|file, meter| {
@@ -198,7 +198,7 @@ async fn what_changes_meanwhile_is_counted_as_it_is() {
 async fn where_names_are_believed_a_page_is_all_that_is_asked() {
     let keys = ["d/1", "d/2", "d/3", "d/4", "d/5"];
     let change = |config: &mut FsConfig| {
-        (config.metadata_ttl, config.attributes) = (Ttl::Forever, AttributeSource::Listing);
+        (config.live.metadata_ttl, config.attributes) = (Ttl::Forever, AttributeSource::Listing);
     };
     let world = World::with(&keys, change).await;
     world.log.take();

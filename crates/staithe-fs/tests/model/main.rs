@@ -370,7 +370,7 @@ async fn run(steps: &[Step], versioned: bool, sees_remote: bool, cache: Option<&
     let options = MemoryOptions { versioned, ..MemoryOptions::default() };
     let w = World::with(options, |c| {
         if sees_remote {
-            (c.metadata_ttl, c.negative_ttl) = (Ttl::Zero, Ttl::Zero);
+            (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Zero, Ttl::Zero);
         }
         c.cache = cache.map(|dir| CacheConfig { dir: dir.to_owned(), size: 1 << 20 });
     })

@@ -29,8 +29,11 @@ impl Fixture {
     fn new(deadline: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
-        let dispatcher =
-            Arc::new(Dispatcher::new(runtime.handle().clone(), deadline, staithe_fs::Answers::default()));
+        let dispatcher = Arc::new(Dispatcher::new(
+            runtime.handle().clone(),
+            move || deadline,
+            staithe_fs::Answers::default(),
+        ));
         Self { runtime, dispatcher }
     }
 

@@ -16,10 +16,11 @@ use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
 use super::protocol::{
-    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reply, Request, Staging, Status, Swap, Synced,
-    Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
+    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reload, Reloading, Reply, Request, Staging, Status,
+    Swap, Synced, Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
-use crate::failure::chain;
+use crate::failure::{USAGE, chain};
+use crate::live::Live;
 
 /// Differences on their way to a client.
 const DIFFERENCES_AHEAD: usize = 64;
@@ -32,6 +33,7 @@ pub(crate) struct Served {
     pub(crate) fs: Arc<Filesystem>,
     /// The view that is shown; `None`: what the bucket holds.
     pub(crate) view: Option<Arc<PinnedStore>>,
+    pub(crate) live: Arc<Live>,
     pub(crate) source: String,
     pub(crate) mountpoint: PathBuf,
     pub(crate) started: Instant,
@@ -83,6 +85,7 @@ pub(crate) async fn answer(served: &Arc<Served>, request: Request, news: News) -
             json(&meanwhile(cancelling, || news.tell(&Value::Null)).await)
         }
         Request::Verify(wanted) => json(&verify(served, wanted, &news).await?),
+        Request::Reload(wanted) => json(&reload(served, &wanted, &news).await?),
     }
 }
 
@@ -145,6 +148,7 @@ async fn status(served: &Served) -> Result<Status, String> {
         hedges_won: figures.read.hedges_won,
         cache: cache(served, &figures),
         view: served.view.as_ref().map(|view| view.status().into()),
+        settings: Some(served.live.told()),
     })
 }
 
@@ -203,6 +207,14 @@ async fn verify(served: &Served, wanted: Verify, news: &News) -> Result<Verifyin
     let both = async { tokio::join!(comparing, passing_on).0 };
     let tell = || news.tell(&VerifyNews::Progress(Verifying::from(*progress.borrow())));
     meanwhile(both, tell).await.map(Verifying::from).map_err(|error| chain(&error))
+}
+
+async fn reload(served: &Served, wanted: &Reload, news: &News) -> Result<Reloading, String> {
+    match meanwhile(served.live.reload(&wanted.options), || news.tell(&Value::Null)).await {
+        Ok(reloaded) => Ok(Reloading::Done(reloaded)),
+        Err(refused) if refused.code == USAGE => Ok(Reloading::Refused(refused.sentence)),
+        Err(failed) => Err(failed.sentence),
+    }
 }
 
 async fn jobs(served: &Served, wanted: Paths, news: &News) -> Result<JobList, String> {

@@ -29,7 +29,8 @@ mod server;
 pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
-    Counts, Differing, Failed, JobLine, JobList, Paths, Refresh, Refreshed, Reply, Request, Status, Swap,
-    Synced, Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
+    Change, Counts, Differing, Failed, InForce, JobLine, JobList, Paths, Refresh, Refreshed, Reload,
+    Reloaded, Reloading, Reply, Request, Status, Swap, Synced, Syncing, Verify, VerifyNews, Verifying, View,
+    Warm, Warming,
 };
 pub(crate) use server::Server;

@@ -1,12 +1,16 @@
 //! What may be asked, and how the answers look. Fields may be added in a version; what is unknown in an answer is
 //! ignored.
 
+mod reload;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use staithe_fs::{
     Difference, DifferenceKind, Job, JobCounts, JobPhase, RefreshReport, Repair, SyncProgress, SyncReport,
     VerifyProgress, ViewStatus, WarmReport,
 };
+
+pub(crate) use reload::{Change, InForce, Reload, Reloaded, Reloading};
 
 /// The version of requests and replies.
 const VERSION: u32 = 1;
@@ -41,6 +45,8 @@ pub(crate) enum Request {
     CancelJobs(Paths),
     /// Compare what is here with the store. News: [`VerifyNews`]. Done: [`Verifying`].
     Verify(Verify),
+    /// Change settings, and read the credentials again. News: it is still at it. Done: [`Reloading`].
+    Reload(Reload),
 }
 
 /// A reply; all but `News` are the last one.
@@ -92,6 +98,9 @@ pub(crate) struct Status {
     /// `null`: what the bucket holds is shown.
     #[serde(default)]
     pub(crate) view: Option<View>,
+    /// `null`: a daemon that cannot reload.
+    #[serde(default)]
+    pub(crate) settings: Option<InForce>,
 }
 
 /// The view that is shown instead of what the bucket holds.
@@ -473,7 +482,9 @@ mod tests {
         let jobs = [Request::Jobs(paths()), Request::RetryJobs(paths()), Request::CancelJobs(paths())];
         let verify = Request::Verify(Verify { path: "d".to_owned(), repair: true });
         let swap = Request::Swap(Swap { file: "/views/a b".to_owned() });
-        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify, swap];
+        let options = vec![("--metadata-ttl".to_owned(), "10s".to_owned())];
+        let reload = Request::Reload(Reload { options });
+        let others = [Request::Status {}, Request::Sync {}, warm, refresh, verify, swap, reload];
         for request in others.into_iter().chain(jobs) {
             let line = serde_json::to_vec(&request.enveloped()).unwrap();
             assert!(!line.contains(&b'\n'));

@@ -40,7 +40,8 @@ pub(crate) fn run(options: &CreateOptions) -> Result<u8, Failure> {
     let target = places::full_path(&options.output);
     let bar = Bar::of_objects();
     let (taken, pins) = wait_for(async {
-        let store = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
+        let opened = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
+        let store = opened.store;
         store.probe().await.map_err(|e| cannot(&e))?;
         let taken = match inventory {
             Some(inventory) => taken_from(inventory, &*store, &source, &target, &bar).await?,

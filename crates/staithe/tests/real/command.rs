@@ -1,10 +1,12 @@
 //! Commands of the program, and where the daemon of a mount is to be found.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use staithe_testkit::MountedDaemon;
 
 use super::run;
@@ -37,4 +39,19 @@ pub(crate) fn record(mount: &MountedDaemon) -> PathBuf {
         record.is_some_and(|r| r["mountpoint"] == text(mount.path()))
     };
     records.filter(|p| p.extension().is_some_and(|e| e == "json")).find(of_mount).unwrap()
+}
+
+/// What the daemon answers to a request, asked without starting a program: that would close a copy of every open file, and
+/// so store it.
+pub(crate) fn answer(mount: &MountedDaemon, request: &Value) -> Value {
+    let mut daemon = UnixStream::connect(record(mount).with_extension("sock")).unwrap();
+    writeln!(daemon, "{}", json!({"v": 1, "request": request})).unwrap();
+    let replies = BufReader::new(daemon).lines();
+    serde_json::from_str(&replies.last().unwrap().unwrap()).unwrap()
+}
+
+/// What `staithe status` says of a mount.
+pub(crate) fn status(mount: &MountedDaemon) -> Value {
+    let output = staithe(&["status", "--json", text(mount.path())], Path::new("/"));
+    serde_json::from_slice(&output.stdout).unwrap()
 }

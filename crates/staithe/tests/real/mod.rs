@@ -6,6 +6,7 @@
 mod bench;
 mod bucket;
 mod command;
+mod keys;
 pub(crate) mod ledger;
 mod view;
 
@@ -21,7 +22,8 @@ use staithe_testkit::{DaemonOptions, Moto, MountedDaemon, S3Server, Versioning, 
 
 pub(crate) use bench::Bench;
 pub(crate) use bucket::Bucket;
-pub(crate) use command::{record, refusal, staithe, text};
+pub(crate) use command::{answer, record, refusal, staithe, status, text};
+pub(crate) use keys::{Keys, pair};
 pub(crate) use view::{Views, view};
 
 /// The bucket that the tests mount.

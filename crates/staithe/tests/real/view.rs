@@ -1,12 +1,12 @@
 //! A bucket that is written down, and mounted as it was written down.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use staithe_testkit::{MountedDaemon, S3Server, Versioning};
 
-use super::{BUCKET, Bucket, daemon, run, staithe, start, text};
+use super::{BUCKET, Bucket, daemon, run, start, status, text};
 
 pub(crate) struct Views {
     pub(crate) server: S3Server,
@@ -70,7 +70,5 @@ impl Views {
 
 /// What the mount says of its view.
 pub(crate) fn view(mount: &MountedDaemon) -> Value {
-    let output = staithe(&["status", "--json", text(mount.path())], Path::new("/"));
-    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
-    status["view"].clone()
+    status(mount)["view"].clone()
 }
