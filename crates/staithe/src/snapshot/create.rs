@@ -45,16 +45,7 @@ pub(crate) fn run(options: &CreateOptions) -> Result<u8, Failure> {
         store.probe().await.map_err(|e| cannot(&e))?;
         let taken = match inventory {
             Some(inventory) => taken_from(inventory, &*store, &source, &target, &bar).await?,
-            None => {
-                let show = |taken| show(&bar, taken);
-                let taking = take_manifest(&*store, source.prefix(), as_of, &target, show);
-                // Not taken to its end, it leaves nothing.
-                tokio::select! {
-                    biased;
-                    stopped = asked_to_end() => return Err(stopped),
-                    taken = taking => taken.map_err(|e| cannot(&e))?,
-                }
-            }
+            None => listed(&*store, &source, as_of, &target, &bar).await?,
         };
         Ok((taken, store.capabilities().versions))
     })?;
@@ -90,6 +81,23 @@ async fn asked_to_end() -> Failure {
         interrupted = tokio::signal::ctrl_c() => if let Err(error) = interrupted { return ended(&error) },
     }
     Failure::failed("stopped; nothing was written")
+}
+
+/// Lists what there is. Not taken to its end, it leaves nothing.
+async fn listed(
+    store: &dyn ObjectStore,
+    source: &Source,
+    as_of: Option<SystemTime>,
+    target: &Path,
+    bar: &Bar,
+) -> Result<Taken, Failure> {
+    tokio::select! {
+        biased;
+        stopped = asked_to_end() => Err(stopped),
+        taken = take_manifest(store, source.prefix(), as_of, target, |taken| show(bar, taken)) => {
+            taken.map_err(|e| cannot(&e))
+        }
+    }
 }
 
 /// Reads an inventory, in a thread that may block.
