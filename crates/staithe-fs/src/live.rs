@@ -77,9 +77,9 @@ impl Filesystem {
             Ok(())
         };
         if is_shorter(config, old) {
-            self.refresh_around(publish)?
+            self.refresh_around(publish)?;
         } else {
-            publish()?
+            publish()?;
         }
         if config.on_conflict != old.on_conflict {
             self.admit_no_conditions();

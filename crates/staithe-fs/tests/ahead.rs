@@ -288,7 +288,7 @@ async fn a_listing_out_of_date_is_renewed_a_page_at_a_time() {
     for attributes in [AttributeSource::Full, AttributeSource::Listing] {
         let ttl = Duration::from_secs(1);
         let change = |config: &mut FsConfig| {
-            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes)
+            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
         };
         let (world, _) = listed(300, change).await;
         for name in &names(20) {
@@ -364,7 +364,7 @@ async fn old_bytes_are_served_for_as_long_as_names_are_believed_and_no_longer() 
     for attributes in [AttributeSource::Full, AttributeSource::Listing] {
         let ttl = Duration::from_millis(200);
         let change = |config: &mut FsConfig| {
-            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes)
+            (config.live.metadata_ttl, config.attributes) = (Ttl::For(ttl), attributes);
         };
         let (world, _) = listed(20, change).await;
         for name in &names(3) {

@@ -72,7 +72,7 @@ impl Run {
     async fn new() -> Self {
         let options = MemoryOptions { page_max: 6, ..MemoryOptions::default() };
         let w = World::with(options, |c| {
-            (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Forever, Ttl::Forever)
+            (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Forever, Ttl::Forever);
         })
         .await;
         let mut tree = Tree::new();

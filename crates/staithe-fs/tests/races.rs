@@ -32,7 +32,7 @@ async fn short_deadline() -> World {
 
 async fn always_asking() -> World {
     World::with(MemoryOptions::default(), |c| {
-        (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Zero, Ttl::Zero)
+        (c.live.metadata_ttl, c.live.negative_ttl) = (Ttl::Zero, Ttl::Zero);
     })
     .await
 }

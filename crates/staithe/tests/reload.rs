@@ -7,6 +7,7 @@ mod real;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,8 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use real::{
-    Bucket, Keys, answer, at, close, code, daemon, noise, on_server, pair, quiet, refusal, sh, staithe,
-    start, status, store, text,
+    Bucket, Keys, answer, at, close, code, daemon, noise, on_server, pair, quiet, record, refusal, sh,
+    staithe, start, status, store, text,
 };
 use serde_json::{Value, json};
 use staithe_testkit::{MountedDaemon, Operation, S3Server, Standing, Versioning, When, wait_until};
@@ -104,17 +105,17 @@ fn a_shorter_time_to_live_holds_at_once_for_what_is_remembered_and_a_longer_one_
 
 #[test]
 fn a_name_that_is_not_stored_yet_is_believed_for_the_new_time_too() {
-    let (server, mount) = on_server(Versioning::Off);
-    let _quiet = quiet();
-    reload_quietly(&mount, &[["--metadata-ttl", "forever"]]);
-    let path = at(&mount, "file");
-    let mut file = File::create(&path).unwrap();
-    file.write_all(b"ours").unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().len(), 4);
+    let (server, _) = on_server(Versioning::Off);
+    let options = ["--write-mode", "back", "--metadata-ttl", "forever"];
+    let mount = start(daemon(&format!("s3://{}", real::BUCKET)).env(server.env()).args(options));
+    let (bucket, dir) = (Bucket::of(&server), at(&mount, "dir"));
+    fs::create_dir(&dir).unwrap();
+    fs::metadata(&dir).unwrap();
+    // Before it is on its way to the store, half a second later.
     reload_quietly(&mount, &[["--metadata-ttl", "0"]]);
-    close(file).unwrap();
-    Bucket::of(&server).put("file", "theirs, which is longer");
-    assert_eq!(fs::metadata(&path).unwrap().len(), 23);
+    assert!(wait_until(SOON, || status(&mount)["dirty_files"] == 0));
+    bucket.delete("dir/");
+    assert_eq!(code(fs::metadata(&dir)), libc::ENOENT);
 }
 
 #[test]
@@ -208,6 +209,27 @@ fn credentials_that_the_store_does_not_take_change_nothing() {
     works("at_the_end");
     let said = reload(&mount, &options);
     assert!(said.starts_with("metadata-ttl 1s -> 9s"), "{said}");
+}
+
+#[test]
+fn who_hangs_up_before_the_store_has_answered_has_changed_nothing() {
+    let (server, mount) = on_server(Versioning::Off);
+    let hold = server.faults().hold_requests(When::operation(Operation::HeadBucket));
+    let mut hasty = UnixStream::connect(record(&mount).with_extension("sock")).unwrap();
+    let request = json!({"v": 1, "request": {"reload": {"options": [["--metadata-ttl", "7s"]]}}});
+    writeln!(hasty, "{request}").unwrap();
+    assert!(hold.wait_for_blocking(1, SOON));
+    drop(hasty);
+    thread::scope(|scope| {
+        // One at a time: the next one comes to the store once the first is given up.
+        let next = scope.spawn(|| reload_quietly(&mount, &[["--op-deadline", "2m"]]));
+        assert!(hold.wait_for_blocking(2, SOON));
+        hold.release();
+        next.join().unwrap();
+    });
+    let told = status(&mount)["settings"].clone();
+    assert_eq!((&told["metadata_ttl"], &told["op_deadline"]), (&json!("1s"), &json!("2m")));
+    assert_eq!(told["reloads"], 1);
 }
 
 #[test]
@@ -329,7 +351,9 @@ fn readers_and_writers_at_work_through_fifty_reloads_see_no_error() {
     const SIZE: usize = 300_000;
     let keys = Keys::new(Versioning::Off);
     let pairs = [keys.server.key_pair().clone(), pair("SECOND")];
-    pairs.iter().for_each(|pair| keys.server.credentials().add(pair));
+    for pair in &pairs {
+        keys.server.credentials().add(pair);
+    }
     for n in 0..FILES {
         keys.bucket().put(&format!("d/f{n}"), noise(n, SIZE));
     }
@@ -352,7 +376,8 @@ fn readers_and_writers_at_work_through_fifty_reloads_see_no_error() {
         assert!(fs::read(&path).unwrap() == bytes);
     };
     let look = |_| {
-        assert_eq!(fs::read_dir(root.join("d")).unwrap().map(|entry| entry.unwrap()).count(), FILES as usize);
+        let names: Vec<_> = fs::read_dir(root.join("d")).unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(names.len(), FILES as usize);
         assert_eq!(code(fs::metadata(root.join("absent"))), libc::ENOENT);
     };
     let _quiet = quiet();

@@ -109,8 +109,8 @@ impl LiveSettings {
             negative_ttl: ttl_in_words(self.fs().negative_ttl),
             op_deadline: in_words(self.op_deadline),
             drain_deadline: in_words(self.drain_deadline),
-            on_conflict: name_of(self.on_conflict),
-            log_level: name_of(self.log_level),
+            on_conflict: name_of(&self.on_conflict),
+            log_level: name_of(&self.log_level),
             profile: has_profile.then(profile),
             reloads: 0,
             reloaded_seconds_ago: None,
@@ -150,7 +150,7 @@ fn choice<T: ValueEnum>(option: &str, text: &str) -> Result<T, Failure> {
     })
 }
 
-fn name_of(choice: impl ValueEnum) -> String {
+fn name_of(choice: &impl ValueEnum) -> String {
     choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
