@@ -4,13 +4,14 @@
 mod world;
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use staithe_fs::{FsConfig, FsErrorKind, LiveConfig, Ttl};
+use staithe_fs::{FsConfig, FsErrorKind, Ino, LiveConfig, Ttl};
 use staithe_store::decorators::{Fault, FaultAction, Gate, Operation as Op, RequestLog};
 use staithe_store::{ErrorKind, MemoryOptions, MemoryStore, ObjectStore};
 use tokio::time::timeout;
-use world::{READ, WRITE, World};
+use world::{READ, ROOT, WRITE, World};
 
 const HOUR: Ttl = Ttl::For(Duration::from_hours(1));
 const SOON: Duration = Duration::from_mins(1);
@@ -145,6 +146,19 @@ async fn files_stay_open_and_unstored_through_a_reload() {
 }
 
 #[tokio::test]
+async fn the_kernel_doubts_also_the_name_of_what_is_not_stored_yet() {
+    let world = World::with(MemoryOptions::default(), for_ever).await;
+    let (told, (hear, heard)) = (world.fs.invalidations(), channel());
+    std::thread::spawn(move || told.into_iter().try_for_each(|told| hear.send(format!("{told:?}"))));
+    let (_, opened) = world.fs.create(Ino::ROOT, "new", 0o644, WRITE, ROOT).await.unwrap();
+    with_ttls(&world, HOUR, HOUR).await;
+    // All of it was told when the reload returned.
+    let heard: Vec<_> = heard.try_iter().collect();
+    assert!(heard.iter().any(|told| told.starts_with("Doubt") && told.contains("new")), "{heard:?}");
+    world.close(opened.handle).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_deadline_holds_for_what_begins_after_it() {
     let world = World::with(MemoryOptions::default(), |config| config.live.op_deadline = SOON * 60).await;
     world.put("a", b"a".to_vec()).await;
@@ -152,6 +166,6 @@ async fn a_deadline_holds_for_what_begins_after_it() {
     let config = LiveConfig { op_deadline: Duration::from_millis(30), ..world.fs.live_config() };
     world.fs.reload(config, None).await.unwrap();
     assert_eq!(world.fs.op_deadline(), Duration::from_millis(30));
-    let late = world.fs.lookup(staithe_fs::Ino::ROOT, "a").await.unwrap_err();
+    let late = world.fs.lookup(Ino::ROOT, "a").await.unwrap_err();
     assert_eq!(late.kind(), FsErrorKind::TimedOut);
 }

@@ -105,17 +105,17 @@ fn a_shorter_time_to_live_holds_at_once_for_what_is_remembered_and_a_longer_one_
 
 #[test]
 fn a_name_that_is_not_stored_yet_is_believed_for_the_new_time_too() {
-    let (server, mount) = on_server(Versioning::Off);
-    let _quiet = quiet();
-    reload_quietly(&mount, &[["--metadata-ttl", "forever"]]);
-    let path = at(&mount, "file");
-    let mut file = File::create(&path).unwrap();
-    file.write_all(b"ours").unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().len(), 4);
+    let (server, _) = on_server(Versioning::Off);
+    let options = ["--write-mode", "back", "--metadata-ttl", "forever"];
+    let mount = start(daemon(&format!("s3://{}", real::BUCKET)).env(server.env()).args(options));
+    let (bucket, dir) = (Bucket::of(&server), at(&mount, "dir"));
+    fs::create_dir(&dir).unwrap();
+    fs::metadata(&dir).unwrap();
+    // Before it is on its way to the store, half a second later.
     reload_quietly(&mount, &[["--metadata-ttl", "0"]]);
-    close(file).unwrap();
-    Bucket::of(&server).put("file", "theirs, which is longer");
-    assert_eq!(fs::metadata(&path).unwrap().len(), 23);
+    assert!(wait_until(SOON, || status(&mount)["dirty_files"] == 0));
+    bucket.delete("dir/");
+    assert_eq!(code(fs::metadata(&dir)), libc::ENOENT);
 }
 
 #[test]
