@@ -75,6 +75,7 @@ impl Filesystem {
     ) -> Result<Option<ReadData>> {
         loop {
             let (queue, version) = self.queue_of(handle)?;
+            let had_failed = queue.stats().state != QueueState::Streaming;
             let spawn = |fetch| self.spawn_fetch(&handle.inode, fetch);
             let error = match queue.read_with(offset, len, spawn).await {
                 Ok(slices) => {
@@ -93,6 +94,11 @@ impl Filesystem {
             match error {
                 ReadError::Ended if is_replaced => continue,
                 ReadError::Source(_) if is_outlived => continue,
+                // Of an earlier read, or of what was fetched ahead of this one: the store may be back by now.
+                ReadError::Source(ref failure) if had_failed && failure.kind() != FsErrorKind::Stale => {
+                    handle.queue.lock().take_if(|reading| Arc::ptr_eq(&reading.queue, &queue));
+                    continue;
+                }
                 _ => {}
             }
             let error = read_error(&handle.inode, error);

@@ -256,7 +256,8 @@ impl Filesystem {
         let ttl = if dent_of(&answer).is_some() { self.metadata_ttl() } else { self.negative_ttl() };
         self.outdate_flat(parent);
         let stale = self.names.insert(&asked.token, name, entry, deadline(ttl, asked.at)).is_err();
-        if stale && !last {
+        // What was asked in two questions, with a refresh between them, may be what no store has ever held.
+        if !last && (stale || self.refreshes.has_begun_since(asked.moment)) {
             return Ok(None);
         }
         let child = self.inodes.child(parent, name);

@@ -75,6 +75,11 @@ impl Refreshes {
         moment.0 == Some(self.begun.load(Ordering::Acquire))
     }
 
+    /// Whether one has begun since, of those that were not under way already.
+    pub(crate) fn has_begun_since(&self, moment: Moment) -> bool {
+        moment.0.is_some_and(|ended| ended != self.begun.load(Ordering::Acquire))
+    }
+
     fn begin(&self) -> Running<'_> {
         self.begun.fetch_add(1, Ordering::AcqRel);
         Running(self)

@@ -163,6 +163,12 @@ fn every_observation_is_of_one_view_through_200_swaps() {
 #[test]
 fn an_open_file_and_an_open_listing_go_on_in_the_view_that_they_began_in() {
     let (views, mount) = both();
+    what_is_open_goes_on(&views, &mount);
+    drop(mount);
+    what_is_open_goes_on(&views, &views.mount_with("full", "a"));
+}
+
+fn what_is_open_goes_on(views: &Views, mount: &MountedDaemon) {
     let read_to_end = |file: &File| {
         let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
@@ -170,26 +176,26 @@ fn an_open_file_and_an_open_listing_go_on_in_the_view_that_they_began_in() {
     };
     // One that was read a little, and one that was not.
     let (begun, unread) =
-        (File::open(at(&mount, "d/f020")).unwrap(), File::open(at(&mount, "d/a003")).unwrap());
+        (File::open(at(mount, "d/f020")).unwrap(), File::open(at(mount, "d/a003")).unwrap());
     begun.read_exact_at(&mut [0; 10], 0).unwrap();
-    let unchanged = File::open(at(&mount, "d/same/unchanged")).unwrap();
+    let unchanged = File::open(at(mount, "d/same/unchanged")).unwrap();
     let before = std::os::unix::fs::MetadataExt::ino(&unchanged.metadata().unwrap());
-    let mut large = fs::read_dir(at(&mount, "large")).unwrap();
+    let mut large = fs::read_dir(at(mount, "large")).unwrap();
     let mut listed: BTreeSet<_> = large.by_ref().take(3).map(|e| e.unwrap().file_name()).collect();
-    views.swap(&mount, "b");
-    assert_eq!(names(&at(&mount, "d")), Set::B.names());
-    assert_eq!(names(&at(&mount, "large")).len(), 2500);
-    assert_eq!(code(fs::metadata(at(&mount, "d/a003"))), libc::ENOENT);
+    views.swap(mount, "b");
+    assert_eq!(names(&at(mount, "d")), Set::B.names());
+    assert_eq!(names(&at(mount, "large")).len(), 2500);
+    assert_eq!(code(fs::metadata(at(mount, "d/a003"))), libc::ENOENT);
     assert!(read_to_end(&begun) == Set::A.bytes(20) && read_to_end(&unread) == Set::A.bytes(3));
-    let again = std::os::unix::fs::MetadataExt::ino(&fs::metadata(at(&mount, "d/same/unchanged")).unwrap());
+    let again = std::os::unix::fs::MetadataExt::ino(&fs::metadata(at(mount, "d/same/unchanged")).unwrap());
     assert_eq!(before, again, "the inode of an unchanged file has not stayed");
     listed.extend(large.map(|entry| entry.unwrap().file_name()));
     let wanted: BTreeSet<_> = (0..2500).map(|n| format!("a{n:04}").into()).collect();
     assert!(listed == wanted, "{} names, and not those of the view that it began in", listed.len());
     // Back again.
-    views.swap(&mount, "a");
-    assert_eq!(fs::read(at(&mount, "d/f020")).unwrap(), Set::A.bytes(20));
-    assert_eq!(names(&at(&mount, "d")), Set::A.names());
+    views.swap(mount, "a");
+    assert_eq!(fs::read(at(mount, "d/f020")).unwrap(), Set::A.bytes(20));
+    assert_eq!(names(&at(mount, "d")), Set::A.names());
     assert!(read_to_end(&unread) == Set::A.bytes(3));
 }
 

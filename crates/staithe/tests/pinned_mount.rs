@@ -97,8 +97,7 @@ fn with_full_attributes_what_is_gone_from_the_bucket_is_stale_and_stays_listed()
     let views = Views::new(Versioning::Off);
     fill(&views);
     views.take("v");
-    let options = daemon(&format!("s3://{BUCKET}")).env(views.server.env());
-    let mount = real::start(options.args(["--attributes", "full", "--snapshot"]).arg(views.file("v")));
+    let mount = views.mount_with("full", "v");
     views.bucket().delete("a/file");
     for _ in 0..2 {
         assert_eq!(code(fs::metadata(at(&mount, "a/file"))), libc::ESTALE);

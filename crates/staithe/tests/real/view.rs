@@ -59,8 +59,13 @@ impl Views {
 
     /// Mounts the bucket as it was written down.
     pub(crate) fn mount(&self, name: &str) -> MountedDaemon {
+        self.mount_with("listing", name)
+    }
+
+    /// The same, with attributes from there.
+    pub(crate) fn mount_with(&self, attributes: &str, name: &str) -> MountedDaemon {
         let options = daemon(&format!("s3://{BUCKET}")).env(self.server.env());
-        start(options.arg("--snapshot").arg(self.file(name)))
+        start(options.args(["--attributes", attributes, "--snapshot"]).arg(self.file(name)))
     }
 
     pub(crate) fn swap(&self, mount: &MountedDaemon, name: &str) {
