@@ -57,6 +57,7 @@ class Run:
             answer.get("Buckets", []).sort(key=lambda bucket: bucket["Name"])
         except ClientError as error:
             raw = None
+            print(f"{name}: {error}", file=sys.stderr)
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             answer = {"Error": error.response["Error"]["Code"]}
         self.answers.append([name, {"Status": status, **answer}])
