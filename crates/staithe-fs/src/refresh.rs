@@ -131,9 +131,10 @@ impl Filesystem {
         report
     }
 
-    /// Does `change`, which changes what the store shows or for how long it is believed, and forgets all that is known of names and attributes. What is
-    /// learned while it does is believed by nobody afterwards, so that who looks sees the store as it was before or as
-    /// it is after, and who looks when this returns, as it is after. Nothing is forgotten if the change fails. Blocks.
+    /// Does `change`, which changes what the store shows or for how long it is believed, and forgets all that is known of
+    /// names and attributes. What is learned while it does is believed by nobody afterwards, so that who looks sees the
+    /// store as it was before or as it is after, and who looks when this returns, as it is after. Nothing is forgotten if
+    /// the change fails. Blocks.
     pub(crate) fn refresh_around<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         let running = self.refreshes.begin();
         let done = change()?;
