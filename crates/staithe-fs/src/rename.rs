@@ -397,3 +397,41 @@ fn still_named(inode: &Inode, end: End<'_>) -> Result<()> {
         _ => Err(FsError::new(FsErrorKind::NotFound, format!("{:?} does not exist any more", end.name))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use staithe_store::{MemoryStore, NewObject, ObjectStore, PutCondition};
+
+    use super::*;
+    use crate::config::FsConfig;
+
+    async fn put(bucket: &MemoryStore, key: &str, bytes: &'static str) -> staithe_store::Version {
+        let key = Key::new(key).unwrap();
+        bucket.put(&key, bytes.into(), NewObject::default(), PutCondition::Always).await.unwrap().version
+    }
+
+    #[tokio::test]
+    async fn an_old_name_goes_only_if_it_is_what_was_copied_and_the_copy_is_there() {
+        let (bucket, state) = (Arc::new(MemoryStore::default()), tempfile::tempdir().unwrap());
+        let fs = Filesystem::open(bucket.clone(), FsConfig::new(state.path())).await.unwrap();
+        for (name, boot, is_copied, is_replaced, goes) in [
+            ("right", boot_id(), true, false, true),
+            ("after a power failure", Some(String::from("another")), true, false, false),
+            ("of an unknown run", None, true, false, false),
+            ("without its copy", boot_id(), false, false, false),
+            ("replaced since", boot_id(), true, true, false),
+        ] {
+            let version = put(&bucket, name, "bytes").await;
+            let key = |name: &str| Key::new(name).unwrap();
+            let copy = key(&format!("{name}, copied"));
+            if is_copied {
+                put(&bucket, copy.as_str(), "bytes").await;
+            }
+            if is_replaced {
+                put(&bucket, name, "other bytes").await;
+            }
+            fs.finish_rename(OldNameIntent { key: key(name), version, copy, boot }).await;
+            assert_eq!(fs.head(key(name)).await.unwrap().is_none(), goes, "{name}");
+        }
+    }
+}
