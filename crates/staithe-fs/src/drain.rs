@@ -42,6 +42,9 @@ impl Filesystem {
         if tokio::time::timeout_at(until, self.recall.settle()).await.is_err() {
             tracing::info!("the last attributes that were told are not kept for the next run");
         }
+        if tokio::time::timeout_at(until, self.save_numbers()).await.is_err() {
+            tracing::info!("inode numbers may not be kept for the next run");
+        }
         for inode in &shared {
             inode.end_sharing();
         }

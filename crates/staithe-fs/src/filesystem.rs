@@ -29,6 +29,7 @@ use crate::live::Live;
 use crate::locks::{PathGuard, PathLocks, Scope};
 use crate::lookup::Dent;
 use crate::metadata::FileMeta;
+use crate::numbers::Numbers;
 use crate::pace::Pace;
 use crate::patience::Patient;
 use crate::persist::{Jobs, jobs_of};
@@ -101,6 +102,7 @@ struct Local {
     reserve: Arc<Reserve>,
     cache: Option<Arc<DiskCache>>,
     recall: Recall,
+    numbers: Numbers,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -128,10 +130,12 @@ impl Filesystem {
         state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
         reserve.take_over();
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
-        let local = Local { state_dir, journal, reserve, cache, recall };
+        let numbers = open_numbers(&state_dir, store.volume()).await?;
+        let local = Local { state_dir, journal, reserve, cache, recall, numbers };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
+        fs.save_numbers_regularly();
         Ok(fs)
     }
 
@@ -165,7 +169,7 @@ impl Filesystem {
             me: me.clone(),
             live,
             store,
-            inodes: InodeTable::new(root),
+            inodes: InodeTable::new(root, local.numbers),
             names: Dentries::new(staithe_dentry::Config::default(), Instant::now()),
             ahead: Ahead::new(config.memory_limit / SMALL_BODIES_SHARE / 2),
             flat: Flat::default(),
@@ -431,4 +435,12 @@ async fn open_recall(state_dir: &StateDir, volume: String, config: &FsConfig) ->
     tokio::task::spawn_blocking(move || Recall::open(&dir, &volume, is_of_use))
         .await
         .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the kept attributes failed", e))
+}
+
+/// Opens what is kept of inode numbers, likewise.
+async fn open_numbers(state_dir: &StateDir, volume: String) -> Result<Numbers> {
+    let dir = state_dir.inodes();
+    tokio::task::spawn_blocking(move || Numbers::open(&dir, &volume))
+        .await
+        .map_err(|e| FsError::caused(FsErrorKind::Io, "opening the kept inode numbers failed", e))
 }

@@ -15,7 +15,7 @@
 //! changes it. `file`, `read`, `fetch`, `hedge`, `pace`, `write`: open files. `staging`, `commit`, `tries`, `upload`,
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
-//! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`: what outlives a run; `failpoint`:
+//! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`, `numbers`: what outlives a run; `failpoint`:
 //! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
 //! that agrees with the store. `view`: what a bucket held at one moment. `live`: what changes while it is in use.
 //! `status`: what it says of itself.
@@ -53,6 +53,7 @@ mod locks;
 mod lookup;
 mod metadata;
 mod names;
+mod numbers;
 mod owned_dir;
 mod pace;
 mod patience;

@@ -8,6 +8,7 @@
 //! journal/   what a later start has to finish
 //! reserve    the last of the disk, which is the journal's, while kernels write to staging files
 //! attributes/  what the store told of objects, for later runs
+//! inodes/    which numbers inodes have, likewise
 //! ```
 
 use std::fs::Metadata;
@@ -104,6 +105,11 @@ impl StateDir {
     /// Where attributes lie.
     pub(crate) fn attributes(&self) -> PathBuf {
         self.path.join("attributes")
+    }
+
+    /// Where inode numbers lie.
+    pub(crate) fn inodes(&self) -> PathBuf {
+        self.path.join("inodes")
     }
 
     /// Where the journal lies.

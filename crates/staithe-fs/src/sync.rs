@@ -85,6 +85,7 @@ impl Filesystem {
             }
         }
         progress.send_replace(SyncProgress { files, files_left: 0, bytes, bytes_left: 0 });
+        self.save_numbers().await;
         report.failures.sort();
         report
     }

@@ -4,7 +4,7 @@
 //! 1. A name leads to at most one inode, and that inode's link says the same name.
 //! 2. An inode stays while the kernel holds references, a handle is open, it has unstored changes, or a child
 //!    of it stays.
-//! 3. Numbers are never reused.
+//! 3. Numbers are never reused in a run; what an earlier one numbered keeps its number (`numbers`).
 //!
 //! Lock order: this table, then an inode's state.
 
@@ -18,6 +18,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use crate::api::Ino;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::inode::{Inode, Link, State};
+use crate::numbers::{Identity, Numbers};
 
 #[derive(Debug, Default)]
 struct Maps {
@@ -29,6 +30,7 @@ struct Maps {
 #[derive(Debug)]
 pub(crate) struct InodeTable {
     next: AtomicU64,
+    numbers: Numbers,
     maps: RwLock<Maps>,
 }
 
@@ -54,11 +56,19 @@ impl Drop for Pinned<'_> {
 }
 
 impl InodeTable {
-    /// A table with its root.
-    pub(crate) fn new(root: State) -> Self {
+    /// A table with its root; what an earlier run numbered gets the same number.
+    pub(crate) fn new(root: State, numbers: Numbers) -> Self {
         let mut maps = Maps::default();
         maps.by_ino.insert(Ino::ROOT, Inode::new(Ino::ROOT, root));
-        Self { next: AtomicU64::new(Ino::ROOT.0 + 1), maps: RwLock::new(maps) }
+        let next = numbers.first_fresh(Ino::ROOT.0 + 1);
+        Self { next: AtomicU64::new(next), numbers, maps: RwLock::new(maps) }
+    }
+
+    /// Writes down for the next run which numbers inodes have. Blocks on the local disk. O(inodes).
+    pub(crate) fn save_numbers(&self) {
+        let all: Vec<Ino> = self.maps.read().by_ino.keys().copied().collect();
+        let live = all.into_iter().filter_map(|ino| self.get(ino).ok());
+        self.numbers.save(|| self.next.load(Ordering::Relaxed), live);
     }
 
     /// The inode with this number.
@@ -127,7 +137,9 @@ impl InodeTable {
     }
 
     fn insert_in(&self, mut maps: RwLockWriteGuard<'_, Maps>, state: State) -> Arc<Inode> {
-        let inode = Inode::new(Ino(self.next.fetch_add(1, Ordering::Relaxed)), state);
+        let former = state.link.as_ref().and_then(|link| self.numbers.recall(Identity::of(link, &state)));
+        let fresh = || Ino(self.next.fetch_add(1, Ordering::Relaxed));
+        let inode = Inode::new(former.unwrap_or_else(fresh), state);
         maps.by_ino.insert(inode.ino, inode.clone());
         let link = inode.state().link.clone();
         let loser = link.and_then(|link| maps.take_name(&link, inode.ino));
@@ -217,6 +229,7 @@ impl InodeTable {
                 return;
             }
             maps.by_ino.remove(&inode.ino);
+            self.numbers.retire(&inode);
             let link = inode.state().link.clone();
             if let Some(link) = link {
                 maps.drop_name(&link, inode.ino);
@@ -321,7 +334,7 @@ mod tests {
 
     #[test]
     fn two_who_learn_of_the_same_version_get_one_inode() {
-        let table = InodeTable::new(learned(Kind::Directory, None, 0o755, true));
+        let table = InodeTable::new(learned(Kind::Directory, None, 0o755, true), Numbers::none());
         let first = table.adopt(learned(Kind::File, Some("a"), 0o644, false));
         let second = table.adopt(learned(Kind::File, Some("a"), 0o600, true));
         let third = table.adopt(learned(Kind::File, Some("a"), 0o644, false));

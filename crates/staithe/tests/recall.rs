@@ -103,3 +103,53 @@ fn kill_9_right_after_the_first_look_loses_nothing_that_was_written() {
     assert_eq!(again, first);
     assert_eq!(asked(&spent), 0, "{spent:?}");
 }
+
+fn numbers(mount: &MountedDaemon) -> String {
+    sh(mount.path(), "find . -printf '%i %p\\n' | sort -k 2")
+}
+
+#[test]
+fn what_stays_as_it_is_keeps_its_inode_number_over_restarts() {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    let bucket = Bucket::of(&server);
+    for key in ["a/b/one", "a/b/two", "a/three", "four"] {
+        bucket.put(key, key);
+    }
+    for attributes in ["full", "listing"] {
+        let state = tempfile::tempdir().unwrap();
+        let mounted = || {
+            let options = daemon(&format!("s3://{BUCKET}")).env(server.env()).state_dir(state.path());
+            start(options.args(["--metadata-ttl", "1h", "--attributes", attributes]))
+        };
+        let mut mount = mounted();
+        sh(
+            mount.path(),
+            "mkdir -p new/below && echo 1 > new/below/file && ln -sf four link && mv a/b new/moved",
+        );
+        let first = numbers(&mount);
+        assert_eq!(mount.terminate().unwrap(), 0);
+
+        let mut mount = mounted();
+        assert_eq!(numbers(&mount), first, "{attributes}");
+        sh(mount.path(), "mv new/moved a/b && echo more >> new/below/file && echo 5 > five");
+        let second = numbers(&mount);
+        let output = staithe(&["sync", text(mount.path())], Path::new("/"));
+        assert!(output.status.success(), "{output:?}");
+        mount.kill9().unwrap();
+
+        let mut mount = mounted();
+        assert_eq!(numbers(&mount), second, "{attributes}, after kill -9");
+        assert_eq!(mount.terminate().unwrap(), 0);
+
+        // What became something else has another number; the rest has not.
+        bucket.put("four", "replaced");
+        let mut mount = mounted();
+        let third = numbers(&mount);
+        let differ = second.lines().zip(third.lines()).filter(|(before, now)| before != now);
+        assert_eq!(differ.map(|(_, now)| now.ends_with(" ./four")).collect::<Vec<_>>(), [true]);
+        sh(mount.path(), "rm -r new link five");
+        assert_eq!(mount.terminate().unwrap(), 0);
+        bucket.put("four", "four");
+    }
+}
