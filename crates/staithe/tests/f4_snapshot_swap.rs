@@ -11,10 +11,11 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use real::{Views, at, code, noise, refusal, sh, text, view};
-use staithe_testkit::{MountedDaemon, Versioning, wait_until};
+use real::{BUCKET, Views, at, code, daemon, noise, refusal, sh, start, status, text, view};
+use staithe_testkit::{MountedDaemon, Operation, Versioning, wait_until};
 
 const FAILED: i32 = 1;
 const SWAPS: usize = 200;
@@ -233,4 +234,103 @@ fn a_manifest_that_is_refused_leaves_the_view_as_it_was() {
     let plain = real::start(real::daemon("memory://"));
     let arguments = ["swap", text(plain.path()), "b"];
     assert!(views.refused(FAILED, &arguments).contains("--snapshot"));
+}
+
+#[test]
+fn without_versions_what_is_pinned_by_its_tag_is_read_or_stale_after_a_swap() {
+    let views = Views::new(Versioning::Off);
+    let bucket = views.bucket();
+    for key in ["same", "changed"] {
+        bucket.put(key, "first");
+    }
+    views.take("a");
+    bucket.put("changed", "second, longer");
+    bucket.put("new", "new");
+    views.take("b");
+    let mount = views.mount("b");
+    let read = |name: &str| fs::read_to_string(at(&mount, name));
+    assert_eq!(read("changed").unwrap(), "second, longer");
+    views.swap(&mount, "a");
+    assert_eq!(read("changed").unwrap_err().raw_os_error(), Some(libc::ESTALE));
+    assert_eq!(read("new").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fs::metadata(at(&mount, "changed")).unwrap().len(), 5);
+    assert_eq!(read("same").unwrap(), "first");
+    views.swap(&mount, "b");
+    assert_eq!(read("changed").unwrap(), "second, longer");
+}
+
+#[test]
+fn what_the_disk_cache_has_of_both_views_is_not_fetched_again_when_they_are_swapped() {
+    let views = Views::new(Versioning::On);
+    let bucket = views.bucket();
+    let (first, second) = (vec![b'a'; 3 << 20], vec![b'b'; (3 << 20) + 1]);
+    bucket.put("f", &*first);
+    views.take("a");
+    bucket.put("f", &*second);
+    views.take("b");
+    let cache = tempfile::tempdir().unwrap();
+    let options = daemon(&format!("s3://{BUCKET}")).env(views.server.env()).args(["--attributes", "listing"]);
+    let options = options.arg("--cache-dir").arg(cache.path()).arg("--snapshot").arg(views.file("a"));
+    let mount = start(options);
+    let read = || fs::read(at(&mount, "f")).unwrap();
+    assert!(read() == first);
+    views.swap(&mount, "b");
+    assert!(read() == second);
+    let cached = || status(&mount)["cache"]["used_bytes"].as_u64().unwrap() >= 6 << 20;
+    assert!(wait_until(SOON, cached), "{}", status(&mount));
+    let before = views.server.requests().tally();
+    for (name, bytes) in [("a", &first), ("b", &second), ("a", &first)] {
+        views.swap(&mount, name);
+        assert!(read() == *bytes, "{name}");
+    }
+    let asked = views.server.requests().tally().since(&before);
+    assert_eq!(asked.of(Operation::GetObject).requests, 0, "{asked:?}");
+}
+
+#[test]
+fn swaps_at_once_come_one_after_the_other_or_are_refused() {
+    let (views, mount) = both();
+    let mountpoint = text(mount.path());
+    let said: Vec<_> = thread::scope(|scope| {
+        let swap = |n: usize| {
+            scope.spawn({
+                let views = &views;
+                move || views.staithe(&["swap", mountpoint, ["a", "b"][n % 2]])
+            })
+        };
+        let swaps: Vec<_> = (0..8).map(swap).collect();
+        swaps.into_iter().map(|swap| swap.join().unwrap()).collect()
+    });
+    assert!(said.iter().any(|output| output.status.success()));
+    for output in said.iter().filter(|output| !output.status.success()) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("another view is being loaded") && said.lines().count() == 1, "{said}");
+    }
+    let listed = names(&at(&mount, "d"));
+    assert!(Set::BOTH.iter().any(|set| set.names() == listed), "{listed:?}");
+    views.swap(&mount, "b");
+    assert_eq!(names(&at(&mount, "d")), Set::B.names());
+}
+
+#[test]
+fn a_mount_that_ends_while_views_are_swapped_ends_well() {
+    let (views, mut mount) = both();
+    let mountpoint = text(mount.path()).to_owned();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in ["b", "a"].into_iter().cycle() {
+                let output = views.staithe(&["swap", &mountpoint, name]);
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() || said.lines().count() == 1, "{said}");
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let begun = || view(&mount)["epoch"].as_u64().is_some_and(|epoch| epoch > 2);
+        assert!(wait_until(SOON, begun));
+        assert_eq!(mount.terminate().unwrap(), 0);
+        done.store(true, Ordering::Relaxed);
+    });
 }

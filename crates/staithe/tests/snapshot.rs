@@ -7,12 +7,12 @@ mod real;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use real::{BUCKET, Views, spawn, text};
+use real::{BUCKET, Views, sh, spawn, text};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use staithe_testkit::{Fault, Operation, Versioning, When};
+use staithe_testkit::{Fault, Operation, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -94,6 +94,31 @@ fn a_prefix_and_a_moment_are_all_that_a_manifest_is_of() {
     let arguments = ["create", "s3://bucket", "-o", "x", "--as-of", "2001-01-01T00:00:00Z"];
     assert!(unversioned.refused(FAILED, &arguments).contains("keeps no versions"));
     assert!(!unversioned.file("x").exists());
+}
+
+#[test]
+fn a_moment_between_two_versions_has_the_first_and_what_was_deleted_since() {
+    let place = Views::new(Versioning::On);
+    let bucket = place.bucket();
+    bucket.put("both", "first");
+    bucket.put("gone", "gone");
+    // Versions are told apart by the second.
+    let stored = bucket.meta("gone").unwrap().last_modified;
+    let moment = stored + Duration::from_secs(2);
+    assert!(wait_until(SOON, || SystemTime::now() > moment + Duration::from_secs(1)));
+    bucket.put("both", "second and longer");
+    bucket.put("new", "new");
+    bucket.delete("gone");
+    create(&place, "then", &["--as-of", &humantime::format_rfc3339_seconds(moment).to_string()]);
+    create(&place, "now", &[]);
+    let diff = place.done(&["diff", "then", "now"]);
+    assert!(diff.ends_with("1 added, 1 removed, 1 changed\n"), "{diff}");
+    let mount = place.mount("then");
+    assert_eq!(sh(mount.path(), "ls; cat both gone"), "both\ngone\nfirstgone");
+    place.swap(&mount, "now");
+    assert_eq!(sh(mount.path(), "ls; cat both new"), "both\nnew\nsecond and longernew");
+    place.swap(&mount, "then");
+    assert_eq!(sh(mount.path(), "cat both gone"), "firstgone");
 }
 
 #[test]
