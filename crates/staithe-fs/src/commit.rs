@@ -16,6 +16,8 @@ mod doubt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use conflict::Conflict;
+pub(crate) use conflict::OnKept;
 pub(crate) use doubt::{is_all_here, is_file_of, sum_of_file, sum_of_parts};
 use staithe_store::{ErrorKind, Key, PutCondition, StoreError, Written};
 

@@ -120,6 +120,11 @@ pub struct FsConfig {
     pub staging_size: Option<u64>,
     /// Staging files, journal; created if missing, and locked.
     pub state_dir: PathBuf,
+    /// When the volume is taken for troubled, and when for gone.
+    pub lifecycle: staithe_lifecycle::Config,
+    /// Store what an earlier run left unfinished in a volume that was made anew since. Default: false, such a start is
+    /// refused.
+    pub accept_new_volume: bool,
     /// Where fetched bytes are kept on the local disk. Default: nowhere.
     pub cache: Option<CacheConfig>,
     /// Bytes that read-ahead and small bodies may hold, over all files. Default: 512 MiB.
@@ -145,6 +150,8 @@ impl FsConfig {
             write_back_delay: Duration::from_millis(500),
             staging_size: None,
             state_dir: state_dir.into(),
+            lifecycle: staithe_lifecycle::Config::default(),
+            accept_new_volume: false,
             cache: None,
             memory_limit: 512 << 20,
             host: String::from("host"),

@@ -13,6 +13,8 @@ use crate::intent::Intent;
 use crate::recovery::describe;
 use crate::upload::blocking;
 
+/// How long what is under way may take to end once there is nothing to ask any more.
+const GIVING_UP: Duration = Duration::from_secs(2);
 /// Files stored at once by a drain.
 const DRAINS_AT_ONCE: usize = 8;
 
@@ -71,8 +73,29 @@ impl Filesystem {
         report
     }
 
+    /// After it was confirmed that the volume is of no use any more: ends what reads and stores, forgets what is believed,
+    /// here and in the kernel, and makes what was never stored durable here. The mount may go on, with nothing but errors.
+    ///
+    /// # Cancel safety
+    /// Call it again to go on.
+    pub async fn give_up(&self) -> DrainReport {
+        for handle in self.files.all() {
+            if let Some(reading) = handle.queue.lock().take() {
+                reading.queue.close();
+            }
+        }
+        let report = self.drain(GIVING_UP).await;
+        let forgotten = self.refresh(&[String::new()]).await;
+        tracing::debug!(names = forgotten.names, inodes = forgotten.inodes, "forgotten");
+        report
+    }
+
     /// Stores what is dirty until then. Whether everything was tried.
     async fn store_all(&self, until: Instant) -> bool {
+        if self.fate.verdict().is_some() {
+            drop(self.jobs.drain(std::time::Instant::now()).await);
+            return true;
+        }
         let dirty = self.inodes.dirty();
         if self.writes_back() {
             for inode in &dirty {

@@ -18,8 +18,10 @@ use crate::answers::Answers;
 use crate::api::{Attr, Attributes, Entry, FsStats, Ino, Invalidation, Kind};
 use crate::bodies::SmallBodies;
 use crate::cache::{CacheStats, DiskCache};
+use crate::commit::OnKept;
 use crate::config::{AttributeSource, FsConfig, OnConflict, Ttl};
 use crate::error::{FsError, FsErrorKind, Result};
+use crate::fate::Fate;
 use crate::flat::Flat;
 use crate::handles::{DirHandle, FileHandle, Handles};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
@@ -66,6 +68,7 @@ pub struct Filesystem {
     pub(crate) absences: Absences,
     pub(crate) answers: Answers,
     pub(crate) recall: Arc<Recall>,
+    pub(crate) fate: Arc<Fate>,
     pub(crate) locks: PathLocks,
     pub(crate) files: Handles<FileHandle>,
     pub(crate) dirs: Handles<DirHandle>,
@@ -90,6 +93,7 @@ pub struct Filesystem {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) jobs: Jobs,
     pub(crate) tasks: TaskTracker,
+    pub(crate) on_conflict: Mutex<Option<OnKept>>,
     draining: AtomicBool,
     tell: Mutex<Sender<Invalidation>>,
     told: Mutex<Option<Receiver<Invalidation>>>,
@@ -103,6 +107,8 @@ struct Local {
     cache: Option<Arc<DiskCache>>,
     recall: Recall,
     numbers: Numbers,
+    /// Of the volume.
+    identity: Option<String>,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -120,18 +126,22 @@ impl Filesystem {
     ///
     /// # Errors
     /// The store's verdict on the volume; `Invalid` when the state directory is in use, or holds unfinished files
-    /// of another volume; `NoSpace` and `Io` from the state directory.
+    /// of another volume, or of an earlier one of the same name; `NoSpace` and `Io` from the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
         let state_dir = StateDir::open(&config.state_dir)?;
         store.probe().await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let reserve = Reserve::new(state_dir.path());
         let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
-        state_dir.claim(&store.volume(), !journal.pending()?.is_empty())?;
+        let has_intents = !journal.pending()?.is_empty();
+        state_dir.claim(&store.volume(), has_intents)?;
+        let identity = identity_of(&*store).await;
+        let accepts_new = config.accept_new_volume;
+        state_dir.claim_identity(&store.volume(), identity.as_deref(), has_intents, accepts_new)?;
         reserve.take_over();
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let numbers = open_numbers(&state_dir, store.volume()).await?;
-        let local = Local { state_dir, journal, reserve, cache, recall, numbers };
+        let local = Local { state_dir, journal, reserve, cache, recall, numbers, identity };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
@@ -157,7 +167,8 @@ impl Filesystem {
         let pace = Pace::default();
         let recall = Arc::new(local.recall);
         let live = Arc::new(SnapshotCell::new(Live { config: config.live, store }));
-        let patient = Patient::new(live.clone(), pace.tried_again(), recall.clone());
+        let fate = Arc::new(Fate::new(config.lifecycle, local.identity));
+        let patient = Patient::new(live.clone(), pace.tried_again(), recall.clone(), fate.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
         let room = Room::new(config.staging_size, &local.state_dir.staging(), local.reserve);
@@ -177,6 +188,7 @@ impl Filesystem {
             absences: Absences::default(),
             answers: Answers::default(),
             recall,
+            fate,
             locks: PathLocks::default(),
             files: Handles::default(),
             dirs: Handles::default(),
@@ -198,6 +210,7 @@ impl Filesystem {
             upload_room: Semaphore::new(UPLOAD_PIECES),
             uploads: Arc::default(),
             tasks: TaskTracker::new(),
+            on_conflict: Mutex::default(),
             draining: AtomicBool::new(false),
             tell: Mutex::new(tell),
             told: Mutex::new(Some(told)),
@@ -419,6 +432,14 @@ impl Filesystem {
         self.remember_since(moment, link.parent, &link.name, Some(dent));
         self.doubt_since(moment, inode);
     }
+}
+
+/// What tells the volume from others of its name. A store that does not answer that is asked again another day.
+async fn identity_of(store: &dyn ObjectStore) -> Option<String> {
+    store.identity().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "whether the volume was made anew is not known");
+        None
+    })
 }
 
 /// Opens the journal off the runtime's threads: it reads files.

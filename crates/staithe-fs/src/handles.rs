@@ -63,6 +63,11 @@ impl<T> Handles<T> {
             .ok_or_else(|| FsError::new(FsErrorKind::BadHandle, format!("handle {} is not open", id.0)))
     }
 
+    /// All that are open.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        self.open.read().values().cloned().collect()
+    }
+
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.open.read().len()

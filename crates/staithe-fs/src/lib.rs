@@ -17,7 +17,7 @@
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
 //! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`, `numbers`: what outlives a run; `failpoint`:
 //! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
-//! that agrees with the store. `view`: what a bucket held at one moment. `live`: what changes while it is in use.
+//! that agrees with the store. `view`: what a bucket held at one moment. `live`: what changes while it is in use. `fate`: whether the volume is well.
 //! `status`: what it says of itself.
 
 mod absences;
@@ -36,6 +36,7 @@ mod door;
 mod drain;
 mod error;
 mod failpoint;
+mod fate;
 mod fetch;
 mod file;
 mod filesystem;
@@ -90,9 +91,11 @@ pub use api::{
     Invalidation, Kind, Lookup, OpenMode, Opened, ReadData, RenameMode, SetAttr, SetTime, XattrMode,
 };
 pub use cache::CacheStats;
+pub use commit::Conflict;
 pub use config::{AttributeSource, CacheConfig, FsConfig, LiveConfig, OnConflict, Ttl, WriteMode};
 pub use error::{FsError, FsErrorKind, Result};
 pub use failpoint::Step;
+pub use fate::{RequestCount, Verdict, outcome_of};
 #[cfg(debug_assertions)]
 pub use failpoint::abort_at;
 pub use filesystem::Filesystem;

@@ -5,6 +5,8 @@
 //! Only what [`StoreError::is_retryable`] says is tried again. A conditional write that is tried again may find
 //! its own first try in its way; the caller tells that by the write id (see `commit`). One whose answer says that the
 //! store has something else than was sent is not made again here: that would be in its way.
+//! What raises a suspicion about the volume itself, or about the credentials, is tried again, too, while that is being
+//! looked into; once it is confirmed, every request fails at once, and none is made (see `fate`).
 //! Whatever becomes of a change of an object, and also if nobody waits for it any more: attributes that are kept of
 //! the object are forgotten then (see `recall`).
 //! A try ends with the store that it began with; the next one is made of the store that is in force by then (see `live`).
@@ -24,6 +26,7 @@ use staithe_store::{
     VolumeInfo, Written,
 };
 
+use crate::fate::{Fate, condemned, is_suspicion};
 use crate::live::Live;
 use crate::recall::Recall;
 
@@ -60,6 +63,15 @@ impl Backoff {
         if !error.is_retryable() || (self.is_once && error.kind() == ErrorKind::Corrupt) {
             return None;
         }
+        self.again(error)
+    }
+
+    /// The same, also after what raises a suspicion about the volume.
+    fn next_in_doubt(&mut self, error: &StoreError) -> Option<Duration> {
+        if is_suspicion(error.kind()) { self.again(error) } else { self.next(error) }
+    }
+
+    fn again(&mut self, error: &StoreError) -> Option<Duration> {
         self.met = Some(error.clone());
         let jittered = self.ceiling.mul_f64(fastrand::f64());
         let wait = error.retry_after().unwrap_or(jittered).max(Duration::from_millis(1));
@@ -85,17 +97,49 @@ pub(crate) struct Patient {
     capabilities: Capabilities,
     tried_again: Arc<AtomicU64>,
     recall: Arc<Recall>,
+    fate: Arc<Fate>,
 }
 
 impl Patient {
-    /// `tried_again` counts the requests that were made once more; `recall` forgets what they change.
+    /// `tried_again` counts the requests that were made once more; `recall` forgets what they change; `fate` is told how
+    /// each try ends.
     pub(crate) fn new(
         live: Arc<SnapshotCell<Live>>,
         tried_again: Arc<AtomicU64>,
         recall: Arc<Recall>,
+        fate: Arc<Fate>,
     ) -> Self {
         let capabilities = live.peek(|live| live.store.capabilities().clone());
-        Self { live, capabilities, tried_again, recall }
+        Self { live, capabilities, tried_again, recall, fate }
+    }
+
+    /// One try, unless it is known that it would be in vain.
+    async fn attempt<T>(
+        &self,
+        operation: &'static str,
+        backoff: &Backoff,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        let ended = tokio::select! {
+            biased;
+            verdict = self.fate.condemned() => return Err(condemned(verdict, operation)),
+            ended = backoff.bound(operation, request) => ended,
+        };
+        self.fate.note(operation, began, &ended);
+        ended
+    }
+
+    /// Waits before the next try; false, and at once, if that would be in vain.
+    async fn pause(&self, backoff: &mut Backoff, error: &StoreError) -> bool {
+        let Some(wait) = backoff.next_in_doubt(error) else { return false };
+        tracing::debug!(%error, ?wait, "trying again");
+        self.tried_again.fetch_add(1, Ordering::Relaxed);
+        tokio::select! {
+            _ = self.fate.condemned() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        true
     }
 
     /// The store that is in force.
@@ -121,16 +165,13 @@ macro_rules! patiently {
         let mut backoff = $backoff;
         loop {
             let $store = $self.store();
-            match backoff.bound($operation, $call).await {
+            match $self.attempt($operation, &backoff, $call).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => match backoff.next(&error) {
-                    Some(wait) => {
-                        tracing::debug!(%error, ?wait, "trying again");
-                        $self.tried_again.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(wait).await;
+                Err(error) => {
+                    if $self.fate.verdict().is_some() || !$self.pause(&mut backoff, &error).await {
+                        return Err(error);
                     }
-                    None => return Err(error),
-                },
+                }
             }
         }
     }};
@@ -152,6 +193,10 @@ impl ObjectStore for Patient {
 
     async fn probe(&self) -> Result<VolumeInfo> {
         self.store().probe().await
+    }
+
+    async fn identity(&self) -> Result<Option<String>> {
+        self.store().identity().await
     }
 
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {

@@ -163,6 +163,10 @@ impl Filesystem {
     /// One attempt of a job.
     async fn attempt(&self, attempt: &Attempt<Ino>) -> Result<(), Failure> {
         let Ok(inode) = self.inodes.get(*attempt.key()) else { return Ok(()) };
+        tokio::select! {
+            () = self.fate.answers() => {}
+            () = attempt.stopped() => {}
+        }
         let done = self.commit(&inode, &Door::of(attempt)).await;
         let error = match done {
             Err(error) if !is_given_up(&inode) => error,
@@ -302,8 +306,12 @@ fn failure(inode: &Inode, error: FsError) -> Failure {
     let cause = store_error(&error);
     let class = match error.kind() {
         FsErrorKind::Throttled => Class::Throttled,
-        // Somebody may renew them, or make room.
-        FsErrorKind::TimedOut | FsErrorKind::CredentialsExpired | FsErrorKind::NoSpace => Class::Transient,
+        // Somebody may renew them, or make room; and what is gone, or refused, for good ends all jobs.
+        FsErrorKind::TimedOut
+        | FsErrorKind::CredentialsExpired
+        | FsErrorKind::CredentialsRefused
+        | FsErrorKind::VolumeGone
+        | FsErrorKind::NoSpace => Class::Transient,
         _ if cause.is_some_and(staithe_store::StoreError::is_retryable) => Class::Transient,
         _ => Class::Permanent,
     };

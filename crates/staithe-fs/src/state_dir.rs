@@ -4,6 +4,7 @@
 //! lock       held while a process uses the directory; says which
 //! format     the number of the layout
 //! volume     whose unfinished files these are
+//! identity   what tells that volume from one of its name that is made later, where the store shows it
 //! staging/   bytes that are not in the store yet; beside a file that came from the disk cache its map, until it changes
 //! journal/   what a later start has to finish
 //! reserve    the last of the disk, which is the journal's, while kernels write to staging files
@@ -75,6 +76,45 @@ impl StateDir {
             });
         }
         write_whole(place, "volume", &format!("{volume}\n"))
+    }
+
+    /// Makes the directory one of this volume, and not of one that had its name before: `identity` is what the store shows
+    /// of it. Where that is nothing, nothing is changed. `accepts_new` is that a person wants what is unfinished to be
+    /// stored in the new one.
+    ///
+    /// # Errors
+    /// `Invalid` if the directory holds unfinished files of the earlier one, and nothing is changed; `NoSpace` and `Io` as
+    /// the disk answers.
+    pub(crate) fn claim_identity(
+        &self,
+        volume: &str,
+        identity: Option<&str>,
+        has_intents: bool,
+        accepts_new: bool,
+    ) -> Result<()> {
+        let place = Place { what: WHAT, path: &self.path };
+        let Some(identity) = identity else { return Ok(()) };
+        let says = format!("{volume}, {identity}\n");
+        let before = match std::fs::read_to_string(self.path.join("identity")) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed("read the identity of the volume of", place, error)),
+        };
+        if before.as_ref() == Some(&says) {
+            return Ok(());
+        }
+        let earlier = before.filter(|before| before.starts_with(&format!("{volume}, ")));
+        let is_unfinished =
+            has_intents || self.has_staged_bytes().map_err(|error| failed("look into", place, error))?;
+        if let (Some(earlier), true, false) = (earlier, is_unfinished, accepts_new) {
+            let sentence = format!(
+                "{place} has unfinished files of {}, which is not there any more: there is another one of that name \
+                 now, {identity}. --accept-new-volume stores them there, `staithe rescue` exports them",
+                earlier.trim_end()
+            );
+            return Err(FsError::new(FsErrorKind::Invalid, sentence));
+        }
+        write_whole(place, "identity", &says)
     }
 
     fn has_staged_bytes(&self) -> io::Result<bool> {
@@ -250,6 +290,27 @@ mod tests {
         std::fs::write(&staged, "").unwrap();
         state.claim("s3://b", false).unwrap();
         state.claim("s3://a", true).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_unfinished_is_not_stored_in_a_volume_that_was_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let claim = |identity, has_intents, accepts_new| {
+            state.claim_identity("s3://a", identity, has_intents, accepts_new).map_err(|error| error.kind())
+        };
+        assert_eq!(claim(Some("made first"), true, false), Ok(()), "nobody knew before");
+        assert_eq!(claim(Some("made first"), true, false), Ok(()));
+        assert_eq!(claim(Some("made later"), true, false), Err(FsErrorKind::Invalid));
+        assert_eq!(claim(None, true, false), Ok(()), "nobody knows now");
+        assert_eq!(claim(Some("made first"), true, false), Ok(()), "nothing was changed");
+        assert_eq!(claim(Some("made later"), true, true), Ok(()));
+        assert_eq!(claim(Some("made first"), true, false), Err(FsErrorKind::Invalid));
+        assert_eq!(claim(Some("made last"), false, false), Ok(()));
+        std::fs::write(state.staging().join("bytes"), vec![1; 10_000]).unwrap();
+        assert_eq!(claim(Some("made first"), false, false), Err(FsErrorKind::Invalid));
+        // What the volume is called is looked after by `claim`.
+        state.claim_identity("s3://b", Some("made last"), false, false).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a running filesystem says of itself.
 
 use crate::cache::CacheStats;
+use crate::fate::RequestCount;
 use crate::filesystem::Filesystem;
 use crate::persist::JobCounts;
 
@@ -27,6 +28,8 @@ pub struct FsStatus {
     pub staging_limit: Option<u64>,
     /// Objects whose attributes are kept for later runs; `None`: nothing is kept.
     pub attributes_kept: Option<u64>,
+    /// How requests of the store ended.
+    pub requests: Vec<RequestCount>,
     /// The read path.
     pub read: ReadStats,
     /// What the disk cache holds; `None`: there is none.
@@ -68,6 +71,7 @@ impl Filesystem {
             staging_used: self.inodes.staging_used(),
             staging_limit: self.config.staging_size,
             attributes_kept: self.recall.kept(),
+            requests: self.fate.counts(),
             read: self.read_stats(),
             cache: self.cache_stats(),
             lends_not: self.lends_not_because(),

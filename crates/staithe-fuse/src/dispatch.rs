@@ -71,11 +71,16 @@ pub(crate) enum Deadline {
     OfSteps,
 }
 
+/// Operations that only let go of something.
+const LETS_GO: [&str; 2] = ["release", "releasedir"];
+
 /// Serves requests; one for a mount.
 pub(crate) struct Dispatcher {
     runtime: Handle,
     /// What it is now.
     deadline: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// Why nothing is served any more.
+    refuses: Box<dyn Fn() -> Result<()> + Send + Sync>,
     incidents: Mutex<Incidents>,
     pending: AtomicUsize,
     served: AtomicU64,
@@ -100,15 +105,18 @@ impl std::fmt::Debug for Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher that gives a request at most what `deadline` says when it comes; `answers` is the filesystem's.
+    /// A dispatcher that gives a request at most what `deadline` says when it comes, and none while `refuses` says why
+    /// not; `answers` is the filesystem's.
     pub(crate) fn new(
         runtime: Handle,
         deadline: impl Fn() -> Duration + Send + Sync + 'static,
+        refuses: impl Fn() -> Result<()> + Send + Sync + 'static,
         answers: Answers,
     ) -> Self {
         Self {
             runtime,
             deadline: Box::new(deadline),
+            refuses: Box::new(refuses),
             incidents: Mutex::default(),
             pending: AtomicUsize::new(0),
             served: AtomicU64::new(0),
@@ -134,6 +142,9 @@ impl Dispatcher {
         work: impl FnOnce() -> Result<T>,
         send: impl FnOnce(R, T),
     ) {
+        if let Err(error) = self.admit(subject) {
+            return self.refuse(subject, reply, &error);
+        }
         let _answering = self.answers.begin();
         let outcome = catch_unwind(AssertUnwindSafe(work));
         self.settle(subject, reply, outcome, send);
@@ -147,6 +158,10 @@ impl Dispatcher {
         work: impl FnOnce() -> Option<Result<T>>,
         send: impl FnOnce(R, T),
     ) -> Option<R> {
+        if let Err(error) = self.admit(subject) {
+            self.refuse(subject, reply, &error);
+            return None;
+        }
         let _answering = self.answers.begin();
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(None) => return Some(reply),
@@ -165,6 +180,9 @@ impl Dispatcher {
         future: impl Future<Output = Result<T>> + Send + 'static,
         send: impl FnOnce(R, T) + Send + 'static,
     ) {
+        if let Err(error) = self.admit(&subject) {
+            return self.refuse(&subject, reply, &error);
+        }
         let mut future = Box::pin(AssertUnwindSafe(future).catch_unwind());
         {
             let _answering = self.answers.begin();
@@ -198,6 +216,11 @@ impl Dispatcher {
             let _answering = answers.begin();
             answer.as_mut().poll(context)
         }));
+    }
+
+    /// Whether a request is served at all. What only lets go of something always is.
+    fn admit(&self, subject: &Subject<'_>) -> Result<()> {
+        if LETS_GO.contains(&subject.operation) { Ok(()) } else { (self.refuses)() }
     }
 
     /// Answers with an error that needs no filesystem.

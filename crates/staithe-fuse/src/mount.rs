@@ -62,7 +62,9 @@ impl FuseMount {
         let invalidations = fs.invalidations();
         let (timed, grace) = (Arc::clone(&fs), config.grace);
         let deadline = move || timed.op_deadline().saturating_add(grace);
-        let dispatcher = Arc::new(Dispatcher::new(runtime, deadline, fs.answers()));
+        let condemned = Arc::clone(&fs);
+        let refuses = move || condemned.refuse_condemned();
+        let dispatcher = Arc::new(Dispatcher::new(runtime, deadline, refuses, fs.answers()));
         let line = Arc::new(Line::new());
         let adapter = Adapter {
             fs,

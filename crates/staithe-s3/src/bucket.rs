@@ -1,30 +1,61 @@
 //! Questions about the bucket itself.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use staithe_store::{ErrorKind, Key, StoreError, VolumeInfo};
 
 use crate::failure::Failure;
 use crate::link::{Call, Link};
+use crate::volume;
 
 impl Link {
-    /// Whether the bucket is there and may be used, asked through `client`.
+    /// Whether the bucket is there and may be used, asked through `client`, again and again.
     ///
     /// One HEAD; where that is refused without a reason, one listing, whose answer has a code.
     pub(crate) async fn ask_bucket(&self, client: &Client) -> Result<VolumeInfo, Failure> {
-        let call = Call::new("probe", None, self.patience.first_byte);
+        self.ask_bucket_as(Call::new("probe", None, self.patience.first_byte), client).await
+    }
+
+    /// The same, once, on a connection of its own.
+    pub(crate) async fn probe_bucket(&self) -> Result<VolumeInfo, Failure> {
+        self.ask_bucket_as(Call::new("probe", None, self.patience.first_byte).once(), &self.fresh).await
+    }
+
+    /// When the bucket was made, where that says anything: of Amazon's, it changes with a bucket's settings. `None` if it
+    /// is not told, or not to us.
+    pub(crate) async fn made(&self) -> Result<Option<DateTime>, Failure> {
+        if volume::is_of_amazon(&self.volume) {
+            return Ok(None);
+        }
+        let call = Call::new("identity", None, self.patience.first_byte).once();
+        let asked = self.call(call, || self.fresh.list_buckets().prefix(&self.bucket).send()).await;
+        let asked = match asked {
+            Ok(answer) => answer,
+            Err(failure) if is_untold(failure.error.kind()) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let ours = asked.buckets().iter().find(|bucket| bucket.name() == Some(&self.bucket));
+        Ok(ours.and_then(|bucket| bucket.creation_date().copied()))
+    }
+
+    async fn ask_bucket_as(&self, call: Call<'_>, client: &Client) -> Result<VolumeInfo, Failure> {
         let answer = self.call(call, || client.head_bucket().bucket(&self.bucket).send()).await;
         match answer {
             Ok(answer) => Ok(VolumeInfo { created: None, region: answer.bucket_region }),
             // No object is asked for: what is not there is the bucket.
             Err(failure) if failure.error.kind() == ErrorKind::NotFound => Err(self.gone(failure)),
-            Err(failure) if failure.is_mute() => self.ask_by_listing(client, failure).await,
+            Err(failure) if failure.is_mute() => self.ask_by_listing(call, client, failure).await,
             Err(failure) => Err(failure),
         }
     }
 
-    async fn ask_by_listing(&self, client: &Client, mute: Failure) -> Result<VolumeInfo, Failure> {
-        let call = Call::new("probe", None, self.patience.first_byte);
+    async fn ask_by_listing(
+        &self,
+        call: Call<'_>,
+        client: &Client,
+        mute: Failure,
+    ) -> Result<VolumeInfo, Failure> {
         let listed = self.call(call, || client.list_objects_v2().bucket(&self.bucket).max_keys(1).send());
         match listed.await {
             Ok(_) => Ok(VolumeInfo { created: None, region: mute.region }),
@@ -68,6 +99,12 @@ impl Link {
             },
         }
     }
+}
+
+/// Whether who asks which buckets there are is not told.
+fn is_untold(kind: ErrorKind) -> bool {
+    use ErrorKind as K;
+    matches!(kind, K::Forbidden | K::Unsupported | K::Invalid | K::NotFound | K::Corrupt)
 }
 
 fn is_verdict(kind: ErrorKind) -> bool {

@@ -54,18 +54,26 @@ pub(crate) struct Call<'a> {
     pub(crate) limit: Duration,
     /// Whether a conflict with another conditional write is worth another try.
     pub(crate) retry_conflicts: bool,
+    /// Whether a failure is worth another try.
+    pub(crate) retry: bool,
 }
 
 impl<'a> Call<'a> {
     /// An unconditional call; conflicts are tried again.
     pub(crate) fn new(operation: &'static str, key: Option<&'a Key>, limit: Duration) -> Self {
         let subject = Subject { operation, key, condition: Condition::Unconditional };
-        Self { subject, limit, retry_conflicts: true }
+        Self { subject, limit, retry_conflicts: true, retry: true }
     }
 
     /// The same under a condition.
     pub(crate) fn on(mut self, condition: Condition) -> Self {
         self.subject.condition = condition;
+        self
+    }
+
+    /// The same, tried once: somebody else decides when to ask again.
+    pub(crate) fn once(mut self) -> Self {
+        self.retry = false;
         self
     }
 
@@ -99,7 +107,7 @@ impl Link {
             let conflict = failure.meaning == Meaning::ConditionConflict;
             // What was done is not done again because its answer reads badly.
             let done = failure.unread.is_some();
-            if done || !failure.meaning.is_transient() || (conflict && !call.retry_conflicts) {
+            if done || !call.retry || !failure.meaning.is_transient() || (conflict && !call.retry_conflicts) {
                 return Err(failure);
             }
             let Some(pause) = self.backoff.pause(tried, fastrand::f64(), failure.error.retry_after()) else {

@@ -138,8 +138,12 @@ impl ObjectStore for S3Store {
     }
 
     async fn probe(&self) -> Result<VolumeInfo> {
-        let link = self.link();
-        Ok(link.ask_bucket(&link.fresh).await?)
+        Ok(self.link().probe_bucket().await?)
+    }
+
+    async fn identity(&self) -> Result<Option<String>> {
+        let made = self.link().made().await?;
+        Ok(made.map(|made| format!("made at {}.{:09}", made.secs(), made.subsec_nanos())))
     }
 
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {

@@ -22,6 +22,11 @@ pub(crate) fn name(bucket: &str, endpoint: Option<&str>, region: &str) -> String
     format!("s3://{bucket} at Amazon S3{partition}")
 }
 
+/// Whether a name that [`name`] gave is of a bucket of Amazon's.
+pub(crate) fn is_of_amazon(volume: &str) -> bool {
+    volume.contains(" at Amazon S3")
+}
+
 fn is_amazon(url: &str) -> bool {
     AMAZON.iter().any(|(domain, _)| host(url).ends_with(domain))
 }
@@ -67,7 +72,9 @@ mod tests {
         assert_eq!(here, "s3://b at http://127.0.0.1:9000");
         assert_eq!(name("b", Some("HTTP://127.0.0.1:9000/"), "eu-west-1"), here);
         assert_eq!(name("b", Some("https://Minio:443"), "r"), name("b", Some("https://minio/"), "r"));
+        assert!(!is_of_amazon(&here));
         let amazon = name("b", None, "us-east-1");
+        assert!(is_of_amazon(&amazon) && is_of_amazon(&name("b", None, "cn-north-1")));
         for (endpoint, region) in [
             (None, "eu-central-1"),
             (Some("https://s3.eu-central-1.amazonaws.com"), "eu-central-1"),

@@ -191,11 +191,23 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// What this store can do.
     fn capabilities(&self) -> &Capabilities;
 
-    /// Asks whether the volume itself is there and may be used; on a fresh connection where there are any.
+    /// Asks whether the volume itself is there and may be used; on a fresh connection where there are any. Asks once: a
+    /// failure is not tried again here.
     ///
     /// # Errors
     /// `VolumeGone`, `Forbidden`, `CredentialsRefused`, `CredentialsExpired`, `Unavailable`, `Timeout`.
     async fn probe(&self) -> Result<VolumeInfo>;
+
+    /// What tells this volume from another one that had its name before, or will have it: something that never changes
+    /// of one that is not made anew. `None` where the store does not show it. The default is when it was made.
+    ///
+    /// # Errors
+    /// As [`probe`](Self::probe).
+    async fn identity(&self) -> Result<Option<String>> {
+        let made = self.probe().await?.created;
+        let since = made.and_then(|made| made.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(since.map(|since| format!("made at {}.{:09}", since.as_secs(), since.subsec_nanos())))
+    }
 
     /// An object's attributes.
     ///

@@ -4,9 +4,11 @@
 //! carries one line: `ready: ...`, or the sentence it failed with. Its log goes into the state directory; what it
 //! warned of until it was ready is said on our standard error too.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -20,7 +22,7 @@ const LOG: &str = "daemon.log";
 ///
 /// # Errors
 /// The daemon's own sentence and exit code, if it could not start.
-pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
+pub(crate) fn start(settings: &Settings, arguments: &[OsString]) -> Result<u8, Failure> {
     let dir = &settings.fs.state_dir;
     let unusable = |e| Failure::caused(format!("the state directory {} cannot be used", dir.display()), &e);
     places::create_private(dir).map_err(unusable)?;
@@ -29,8 +31,9 @@ pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
     let logged = log.metadata().map_or(0, |log| log.len());
     let program = std::env::current_exe().map_err(|e| Failure::caused("this program cannot be found", &e))?;
     let mut daemon = Command::new(program)
-        .args(std::env::args_os().skip(1).filter(|argument| argument != "--background"))
-        .arg("--detached")
+        // By whatever name this one was called.
+        .arg0("staithe")
+        .args(detached(arguments))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -55,6 +58,13 @@ pub(crate) fn start(settings: &Settings) -> Result<u8, Failure> {
         None => format!("the daemon ended ({status}) before it was ready; see {}", dir.join(LOG).display()),
     };
     Err(Failure { code: code.unwrap_or(FAILED), sentence })
+}
+
+/// The arguments of the daemon: ours, as one that is detached.
+fn detached(arguments: &[OsString]) -> Vec<OsString> {
+    let mut ours = arguments.iter().skip(1).filter(|argument| *argument != "--background").cloned();
+    // Options come before what ends them.
+    ours.next().into_iter().chain([OsString::from("--detached")]).chain(ours).collect()
 }
 
 /// Says on standard error what the daemon has logged from `start` on of warnings and errors: its log is not what

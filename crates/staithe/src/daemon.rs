@@ -1,11 +1,12 @@
-//! The life of a mount: open, mount, serve, drain, in this order and back.
+//! The life of a mount: open, mount, serve, drain, in this order and back; or, if the volume was deleted meanwhile, keep
+//! what was never stored, and leave.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use staithe_fs::{Filesystem, FsError, FsErrorKind, PinnedStore};
+use staithe_fs::{DrainReport, Filesystem, FsError, FsErrorKind, PinnedStore, Verdict};
 use staithe_fuse::FuseMount;
 use staithe_s3::S3Store;
 use staithe_store::ObjectStore;
@@ -13,13 +14,17 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::audit::Audit;
 use crate::control::{Served, Server};
 use crate::failure::{DONE, Failure, KEPT, chain};
+use crate::fate::{self, Asker, Chronicle};
 use crate::live::{Live, Mounted};
+use crate::options::OnGone;
 use crate::registry::{Entry, Record};
 use crate::settings::Settings;
 use crate::source::{self, Opened};
 use crate::telemetry::{self, Logging};
+use crate::{metrics, places, systemd};
 
 /// What is left for storing when users of the mount took all of the drain deadline to leave.
 const LEAST_DRAIN: Duration = Duration::from_secs(1);
@@ -32,6 +37,7 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 /// One sentence if it could not start.
 pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
     let logging = telemetry::start(settings.log_format, settings.live.log_level);
+    let audit = open_audit(&settings)?;
     #[cfg(debug_assertions)]
     crate::failpoint::arm()?;
     raise_descriptors();
@@ -40,7 +46,7 @@ pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
         .thread_name("staithe")
         .build()
         .map_err(|e| Failure::caused("the runtime cannot start", &e))?;
-    let (code, entry) = runtime.block_on(live(settings, logging))?;
+    let (code, entry) = runtime.block_on(live(settings, logging, audit))?;
     runtime.shutdown_timeout(LAST_WAIT);
     // The gate opens last: whoever waits may mount again at once.
     if let Some(mut entry) = entry
@@ -49,6 +55,16 @@ pub(crate) fn run(settings: Settings) -> Result<u8, Failure> {
         tracing::warn!(%error, "the exit code could not be left for `staithe umount`");
     }
     Ok(code)
+}
+
+/// The audit log, in the state directory unless another place is named.
+fn open_audit(settings: &Settings) -> Result<Arc<Audit>, Failure> {
+    let dir = &settings.fs.state_dir;
+    let unusable = |e| Failure::caused(format!("the state directory {} cannot be used", dir.display()), &e);
+    places::create_private(dir).map_err(unusable)?;
+    let mountpoint = settings.fuse.mountpoint.to_string_lossy();
+    let about = [("volume", &*settings.name), ("mountpoint", &*mountpoint)];
+    Audit::open(settings.audit.clone(), &about).map(Arc::new)
 }
 
 /// Open files hold descriptors here too: as many as the system lets us have.
@@ -80,8 +96,13 @@ impl Signals {
     }
 }
 
-async fn live(settings: Settings, logging: Logging) -> Result<(u8, Option<Entry>), Failure> {
+async fn live(
+    settings: Settings,
+    logging: Logging,
+    audit: Arc<Audit>,
+) -> Result<(u8, Option<Entry>), Failure> {
     let mut signals = Signals::new()?;
+    settings.metrics.map(metrics::serve).transpose()?;
     let Started { fs, mount, view, signed } = tokio::select! {
         started = start(&settings) => started?,
         name = signals.next() => return Err(Failure::failed(format!("{name} came before the mount was ready"))),
@@ -96,20 +117,23 @@ async fn live(settings: Settings, logging: Logging) -> Result<(u8, Option<Entry>
         live: Arc::clone(&live),
         source: settings.name.clone(),
         mountpoint: mount.mountpoint().to_owned(),
+        audit: settings.audit.to_string(),
         started: Instant::now(),
     };
     let control = entry.as_ref().and_then(|entry| listen(entry, served));
+    let chronicle = Chronicle::begin(audit, &fs);
+    let watcher = fs.watcher().clone();
+    let watching = tokio::spawn(watcher.clone().run(Arc::new(Asker::new(&fs, &live))));
+    watcher.ready();
+    metrics::watch(&fs);
+    fate::keep_alive();
     ready(&settings, &mount);
-    tokio::select! {
-        () = mount.ended() => tracing::info!("unmounted from outside"),
-        name = signals.next() => tracing::info!(signal = name, "asked to end"),
-    }
-    if let Some(control) = control {
-        // First of all: nothing that a command has begun may go on below a mount that ends.
-        control.end().await;
-    }
-    let patience = live.settings().drain_deadline;
-    Ok((end(patience, &settings, &fs, &mount).await, entry))
+    let mut end = End { settings: &settings, fs: &fs, mount: &mount, control, chronicle, signals };
+    let reason = end.wait().await;
+    let code = end.run(reason, live.settings().drain_deadline).await;
+    watcher.exited(format!("exit code {code}"));
+    watching.abort();
+    Ok((code, entry))
 }
 
 /// What a daemon serves.
@@ -184,31 +208,114 @@ fn listen(entry: &Entry, served: Served) -> Option<Server> {
 fn ready(settings: &Settings, mount: &FuseMount) {
     let mountpoint = mount.mountpoint().display();
     tracing::info!(source = settings.name, %mountpoint, "ready");
+    systemd::ready(&format!("{} on {mountpoint}", settings.name));
     // Nobody may be listening; that is no reason to unmount.
     let _ = writeln!(std::io::stdout(), "ready: {} on {mountpoint}", settings.name);
 }
 
-/// Ends a mount: no new changes, then no new users, then everything into the store.
-async fn end(patience: Duration, settings: &Settings, fs: &Filesystem, mount: &FuseMount) -> u8 {
-    let until = Instant::now() + patience;
-    fs.begin_draining();
-    match mount.unmount(patience).await {
-        Ok(how) => tracing::info!(?how, "unmounted"),
-        // What is dirty is stored all the same; the kernel cuts the mount off when the process ends.
-        Err(error) => tracing::error!(error = chain(&error), "cannot unmount"),
+/// Why a mount ends.
+enum Reason {
+    /// Somebody wants it to.
+    Asked(&'static str),
+    /// There is nothing left to serve.
+    Condemned(Verdict),
+}
+
+/// The end of a mount.
+struct End<'m> {
+    settings: &'m Settings,
+    fs: &'m Filesystem,
+    mount: &'m FuseMount,
+    control: Option<Server>,
+    chronicle: Chronicle,
+    signals: Signals,
+}
+
+impl End<'_> {
+    /// Waits for a reason.
+    async fn wait(&mut self) -> Reason {
+        tokio::select! {
+            () = self.mount.ended() => Reason::Asked("unmounted from outside"),
+            name = self.signals.next() => Reason::Asked(name),
+            verdict = self.fs.condemned() => Reason::Condemned(verdict),
+        }
     }
-    let report = fs.drain((until - Instant::now()).max(LEAST_DRAIN)).await;
+
+    /// Ends it; the exit code.
+    async fn run(mut self, reason: Reason, patience: Duration) -> u8 {
+        match reason {
+            Reason::Asked(why) => tracing::info!(why, "asked to end"),
+            Reason::Condemned(verdict) => self.give_up(verdict).await,
+        }
+        self.fs.watcher().drain(match reason {
+            Reason::Asked(why) => why.to_owned(),
+            Reason::Condemned(verdict) => verdict.to_string(),
+        });
+        systemd::stopping("unmounting", patience + LAST_WAIT);
+        if let Some(control) = self.control.take() {
+            // First of all: nothing that a command has begun may go on below a mount that ends.
+            control.end().await;
+        }
+        let report = self.drain(patience).await;
+        // It may have turned out in between.
+        let code = self.fs.verdict().map_or_else(|| code_of_drain(&report), fate::code_of);
+        if !report.kept.is_empty() {
+            self.tell_kept(&report);
+        }
+        let (chronicle, fs) = (self.chronicle, self.fs);
+        tokio::task::block_in_place(|| chronicle.end(fs, code, &report));
+        code
+    }
+
+    /// The volume is of no use any more: keeps what was never stored, writes that down, and waits for somebody to unmount
+    /// it where that is wanted.
+    async fn give_up(&mut self, verdict: Verdict) {
+        let began = Instant::now();
+        let reason = self.fs.watcher().status().reason.to_string();
+        tracing::error!(reason, "{verdict}: every operation fails from now on");
+        let report = self.fs.give_up().await;
+        let seconds = began.elapsed().as_secs_f64();
+        tokio::task::block_in_place(|| self.chronicle.condemned(verdict, &reason, seconds, &report));
+        if self.settings.on_gone == OnGone::Unmount {
+            return;
+        }
+        tracing::warn!("it stays mounted, so that nobody writes to what is below it; unmount it to end");
+        tokio::select! {
+            () = self.mount.ended() => {}
+            name = self.signals.next() => tracing::info!(signal = name, "asked to end"),
+        }
+    }
+
+    /// No new changes, then no new users, then everything into the store.
+    async fn drain(&self, patience: Duration) -> DrainReport {
+        let until = Instant::now() + patience;
+        self.fs.begin_draining();
+        match self.mount.unmount(patience).await {
+            Ok(how) => tracing::info!(?how, "unmounted"),
+            // What is dirty is stored all the same; the kernel cuts the mount off when the process ends.
+            Err(error) => tracing::error!(error = chain(&error), "cannot unmount"),
+        }
+        self.fs.drain((until - Instant::now()).max(LEAST_DRAIN)).await
+    }
+
+    fn tell_kept(&self, report: &DrainReport) {
+        for path in &report.kept {
+            tracing::warn!(path, "kept in the state directory");
+        }
+        let (files, state_dir) = (report.kept.len(), self.settings.fs.state_dir.display());
+        if self.fs.verdict().is_some() {
+            tracing::warn!(files, %state_dir, "not everything is stored; `staithe rescue` exports it");
+        } else {
+            tracing::warn!(files, %state_dir, "not everything is stored; mount again to finish");
+        }
+    }
+}
+
+fn code_of_drain(report: &DrainReport) -> u8 {
     if report.kept.is_empty() {
         tracing::info!("everything is stored");
-        return DONE;
+        DONE
+    } else {
+        KEPT
     }
-    for path in &report.kept {
-        tracing::warn!(path, "kept in the state directory");
-    }
-    tracing::warn!(
-        files = report.kept.len(),
-        state_dir = %settings.fs.state_dir.display(),
-        "not everything is stored; mount again to finish"
-    );
-    KEPT
 }

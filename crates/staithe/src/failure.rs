@@ -13,6 +13,11 @@ pub(crate) const USAGE: u8 = 2;
 /// Unmounted, and something is kept in the state directory.
 pub(crate) const KEPT: u8 = 75;
 
+/// The store refuses the credentials for good.
+pub(crate) const REFUSED: u8 = 77;
+/// The volume was deleted.
+pub(crate) const GONE: u8 = 143;
+
 /// One sentence and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {

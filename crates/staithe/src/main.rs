@@ -4,9 +4,11 @@
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
 //! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
-//! `snapshot` writes down what a bucket holds. `live` is what may change while it is mounted.
+//! `snapshot` writes down what a bucket holds. `live` is what may change while it is mounted, `fate` how it ends when
+//! the bucket does; `audit`, `systemd` and `metrics` tell others of it. `fstab` is mount(8)'s way in.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
+mod audit;
 mod background;
 mod bar;
 mod control;
@@ -15,9 +17,12 @@ mod doctor;
 #[cfg(debug_assertions)]
 mod failpoint;
 mod failure;
+mod fate;
+mod fstab;
 mod jobs;
 mod live;
 mod locate;
+mod metrics;
 mod options;
 mod places;
 mod refresh;
@@ -29,34 +34,41 @@ mod source;
 mod status;
 mod survey;
 mod sync;
+mod systemd;
 mod telemetry;
 mod umount;
 mod verify;
 mod warm;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use failure::Failure;
 use options::Command;
 
 fn main() -> ExitCode {
-    let command = match options::parse() {
+    let arguments = match fstab::arguments(std::env::args_os().collect()) {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(failure) => return failure.tell(),
+    };
+    let command = match options::parse(&arguments) {
         Ok(Some(command)) => command,
         Ok(None) => return ExitCode::SUCCESS,
         Err(failure) => return failure.tell(),
     };
-    match run(command) {
+    match run(command, &arguments) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.tell(),
     }
 }
 
-fn run(command: Command) -> Result<u8, Failure> {
+fn run(command: Command, arguments: &[OsString]) -> Result<u8, Failure> {
     match command {
         Command::Mount(options) => {
             let settings = settings::Settings::check(*options)?;
             if settings.background {
-                return background::start(&settings);
+                return background::start(&settings, arguments);
             }
             if settings.detached {
                 return background::be_detached(settings);

@@ -130,7 +130,7 @@ pub(crate) struct MountOptions {
     #[arg(long, hide = true)]
     pub(crate) detached: bool,
     #[command(flatten)]
-    pub(crate) not_yet: NotYet,
+    pub(crate) fate: FateOptions,
 }
 
 #[derive(Debug, Args)]
@@ -207,28 +207,22 @@ pub(crate) struct LimitOptions {
     pub(crate) drain_deadline: String,
 }
 
-/// Options of the contract that this version does not have; known, so that they can be refused by name.
+/// What becomes of a mount in trouble, and who hears of it.
 #[derive(Debug, Args)]
-pub(crate) struct NotYet {
-    #[arg(long, hide = true)]
-    on_volume_gone: Option<OsString>,
-    #[arg(long, hide = true)]
-    audit_log: Option<OsString>,
-    #[arg(long, hide = true)]
-    metrics: Option<OsString>,
-}
-
-impl NotYet {
-    /// The first one that was given.
-    pub(crate) fn first(&self) -> Option<&'static str> {
-        [
-            ("--on-volume-gone", &self.on_volume_gone),
-            ("--audit-log", &self.audit_log),
-            ("--metrics", &self.metrics),
-        ]
-        .into_iter()
-        .find_map(|(name, value)| value.as_ref().map(|_| name))
-    }
+pub(crate) struct FateOptions {
+    /// What becomes of the mount when its bucket was deleted for good
+    #[arg(long, value_name = "HOW", default_value = "unmount")]
+    pub(crate) on_volume_gone: OnGone,
+    /// Where it is written down what an operator must be able to prove: a file, or syslog [default: audit.log in the
+    /// state directory]
+    #[arg(long, value_name = "PATH|syslog")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Serve figures for Prometheus over HTTP at this address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Store what an earlier mount left unfinished in a bucket that was deleted and made anew since
+    #[arg(long)]
+    pub(crate) accept_new_volume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -322,6 +316,14 @@ pub(crate) enum WriteMode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnGone {
+    /// Nothing is mounted any more
+    Unmount,
+    /// It stays, and every operation fails, so that nobody writes to what is below it
+    ErrorRoot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Conflict {
     KeepBoth,
     Overwrite,
@@ -344,8 +346,8 @@ pub(crate) enum LogLevel {
 }
 
 /// Reads the command line; `None` if it asked for help or the version, which is printed.
-pub(crate) fn parse() -> Result<Option<Command>, Failure> {
-    match Cli::try_parse() {
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Option<Command>, Failure> {
+    match Cli::try_parse_from(arguments) {
         Ok(cli) => Ok(Some(cli.command)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A closed standard output is no reason to fail.

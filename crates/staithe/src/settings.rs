@@ -1,5 +1,6 @@
 //! The command line, checked: everything that can be wrong without asking the store is found here.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use rustix::process::{getegid, geteuid};
 use staithe_fs::{AttributeSource, CacheConfig, FsConfig, Ttl};
 use staithe_fuse::FuseConfig;
 
+use crate::audit::Place;
 use crate::failure::{Failure, chain};
 use crate::live::LiveSettings;
 use crate::options::{
-    AccessOptions, AttributesFrom, CacheOptions, LogFormat, MountOptions, StoreOptions, WriteMode,
+    AccessOptions, AttributesFrom, CacheOptions, LogFormat, MountOptions, OnGone, StoreOptions, WriteMode,
 };
 use crate::places;
 use crate::source::Source;
@@ -40,6 +42,9 @@ pub(crate) struct Settings {
     pub(crate) fuse: FuseConfig,
     /// What it begins with of what may change later.
     pub(crate) live: LiveSettings,
+    pub(crate) on_gone: OnGone,
+    pub(crate) audit: Place,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) background: bool,
     pub(crate) detached: bool,
@@ -51,9 +56,6 @@ impl Settings {
     /// # Errors
     /// One sentence about the first thing that is wrong.
     pub(crate) fn check(mut options: MountOptions) -> Result<Self, Failure> {
-        if let Some(option) = options.not_yet.first() {
-            return Err(Failure::usage(format!("{option} is not available in this version")));
-        }
         let source = Source::parse(&options.source).map_err(Failure::usage)?;
         check_store(&source, &options.store)?;
         let view = view(&mut options, source.prefix())?;
@@ -75,7 +77,14 @@ impl Settings {
         let mut fuse = FuseConfig::new(mountpoint, &options.source);
         fuse.allow_other = options.access.allow_other;
         fuse.read_only = options.access.read_only;
+        let audit_log = options.fate.audit_log.as_deref().map(|path| match path.to_str() {
+            Some("syslog") => path.to_owned(),
+            _ => places::full_path(path),
+        });
         Ok(Self {
+            on_gone: options.fate.on_volume_gone,
+            audit: Place::of(audit_log.as_deref(), &state_dir),
+            metrics: options.fate.metrics,
             fs: FsConfig {
                 cache,
                 write_mode: match options.write_mode {
@@ -86,6 +95,7 @@ impl Settings {
                 keep_attributes: !matches!(source, Source::Memory),
                 live: live.fs(),
                 memory_limit,
+                accept_new_volume: options.fate.accept_new_volume,
                 ..filesystem(&options.access, source.prefix(), state_dir)?
             },
             fuse,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::control::{Conversation, Counts, InForce, Reply, Request, Status, wait_for};
+use crate::control::{
+    Conversation, Counts, Health, InForce, Reply, Request, Requests, Status, Suspicion, wait_for,
+};
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
 use crate::options::StatusOptions;
@@ -48,6 +50,9 @@ fn print(status: &Status) {
     line("source", &status.source);
     line("process", &status.pid);
     line("version", &status.version);
+    if let Some(health) = &status.health {
+        print_health(health, line);
+    }
     line("up for", &humantime::format_duration(Duration::from_secs(status.uptime_seconds)));
     line("state directory", &status.state_dir);
     line("access", &if status.read_only { "read-only" } else { "read and write" });
@@ -86,6 +91,7 @@ fn print(status: &Status) {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
     }
     line("inodes", &status.inodes);
+    line("requests", &requests(&status.requests));
     line(
         "memory",
         &format_args!(
@@ -110,6 +116,29 @@ fn print(status: &Status) {
         None => line("passthrough", &"on: the kernel reads whole cached files by itself"),
         Some(reason) => line("passthrough", &format_args!("off: {reason}")),
     }
+}
+
+fn print_health(health: &Health, line: impl Fn(&str, &dyn Display)) {
+    let ago = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    line("phase", &format_args!("{}, for {}: {}", health.phase, ago(health.since_seconds), health.reason));
+    if let Some(Suspicion { of, agreeing, needed }) = &health.suspicion {
+        line("", &format_args!("suspected: {of}; {agreeing} of {needed} answers say so"));
+    }
+    if let Some(silent) = health.silent_seconds {
+        line("", &format_args!("nothing has succeeded for {}", ago(silent)));
+    }
+}
+
+/// All requests, and the errors among them by kind.
+fn requests(all: &[Requests]) -> String {
+    let mut by_outcome = std::collections::BTreeMap::new();
+    for request in all {
+        *by_outcome.entry(request.outcome.as_str()).or_insert(0) += request.count;
+    }
+    let total: u64 = by_outcome.values().sum();
+    let others = by_outcome.into_iter().filter(|(outcome, _)| *outcome != "ok");
+    let others: Vec<_> = others.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
+    if others.is_empty() { total.to_string() } else { format!("{total}, of which {}", others.join(", ")) }
 }
 
 fn reloaded(settings: &InForce) -> String {

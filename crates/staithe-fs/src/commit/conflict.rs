@@ -16,10 +16,35 @@ use crate::staging::Staged;
 /// How often ours is stored beside theirs because it was written meanwhile, before writes are refused.
 const PATIENCE: u32 = 4;
 
+/// A file of which there are two now: another client's at its name, and ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its path, from the root.
+    pub path: String,
+    /// Where ours is: a path beside it, or a local file with what was here of it.
+    pub kept_as: String,
+}
+
+/// Who wants to hear of conflicts.
+pub(crate) struct OnKept(Box<dyn Fn(Conflict) + Send>);
+
+impl std::fmt::Debug for OnKept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnKept").finish_non_exhaustive()
+    }
+}
+
 impl Filesystem {
+    /// Has `tell` called for each conflict from now on, in place of an earlier one. It must not block, nor call this
+    /// filesystem.
+    pub fn on_conflict(&self, tell: impl Fn(Conflict) + Send + 'static) {
+        *self.on_conflict.lock() = Some(OnKept(Box::new(tell)));
+    }
+
     /// Another client was first. Ours goes beside theirs, or nowhere: never over it.
     pub(super) async fn lost_race(&self, inode: &Arc<Inode>, error: FsError) -> Result<()> {
         let Some(name) = inode.state().link.clone().map(|link| link.name) else { return Ok(()) };
+        let path = self.name_of(inode.ino);
         let place = match self.keep_beside(inode).await {
             Ok(Some(place)) => place,
             // Unlinked meanwhile: nobody wants it any more.
@@ -36,6 +61,9 @@ impl Filesystem {
             }
         };
         tracing::warn!(name = &*name, kept_as = place, "another client was first: both are kept");
+        if let Some(tell) = &*self.on_conflict.lock() {
+            (tell.0)(Conflict { path, kept_as: place.clone() });
+        }
         let text = format!("{:?} was changed by another client; ours is kept as {place}", &*name);
         Err(FsError::caused(FsErrorKind::Stale, text, error))
     }

@@ -195,6 +195,10 @@ impl ObjectStore for PinnedStore {
         self.inner.probe().await
     }
 
+    async fn identity(&self) -> staithe_store::Result<Option<String>> {
+        self.inner.identity().await
+    }
+
     async fn head(&self, request: HeadRequest) -> staithe_store::Result<ObjectMeta> {
         if self.attributes == AttributeSource::Full {
             let version = self.version_of("head", &request.key, request.version)?;

@@ -32,6 +32,7 @@ impl Fixture {
         let dispatcher = Arc::new(Dispatcher::new(
             runtime.handle().clone(),
             move || deadline,
+            || Ok(()),
             staithe_fs::Answers::default(),
         ));
         Self { runtime, dispatcher }

@@ -37,7 +37,9 @@ fn not_beside(caps: &Capabilities) -> Option<&'static str> {
 
 async fn volume_answers_a_probe(cx: Context) -> Verdict {
     cx.store.probe().await?;
-    Ok(())
+    let identity = cx.store.identity().await?;
+    cx.put("object", "something that changes it").await?;
+    expect_eq(&cx.store.identity().await?, &identity, "what tells the volume from others of its name")
 }
 
 async fn bytes_come_back(cx: Context) -> Verdict {

@@ -101,6 +101,10 @@ impl<L: Layer> ObjectStore for L {
         plain(self, Request::new(Operation::Probe, ""), self.inner().probe()).await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        plain(self, Request::new(Operation::Probe, ""), self.inner().identity()).await
+    }
+
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
         let key = request.key.clone();
         plain(self, Request::new(Operation::Head, key.as_str()), self.inner().head(request)).await

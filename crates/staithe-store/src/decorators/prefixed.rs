@@ -77,6 +77,10 @@ impl ObjectStore for Prefixed {
         self.inner.probe().await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        self.inner.identity().await
+    }
+
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
         let key = self.full("head", &request.key)?;
         let answer = self.inner.head(HeadRequest { key, ..request.clone() }).await;

@@ -183,6 +183,14 @@ impl ObjectStore for DirectoryStore {
         .await
     }
 
+    async fn identity(&self) -> Result<Option<String>> {
+        self.blocking("identity", |root, _| {
+            root.check_alive("identity")?;
+            Ok(root.birth())
+        })
+        .await
+    }
+
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
         Ok(self.pinned("head", &request.key, request.version.as_ref()).await?.meta)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, file_tag, marker_tag, modified_ns, time_of};
@@ -93,6 +93,15 @@ impl Root {
         }
         let text = format!("the directory {} is no longer there", self.path.display());
         Err(StoreError::new(ErrorKind::VolumeGone, operation, text))
+    }
+
+    /// Which directory it is, and since when; `None` on a file system that does not keep that.
+    pub(super) fn birth(&self) -> Option<String> {
+        let (flags, wanted) = (AtFlags::EMPTY_PATH, StatxFlags::BTIME | StatxFlags::INO);
+        let stat = rustix::fs::statx(&self.fd, "", flags, wanted).ok()?;
+        let has_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        let made = stat.stx_btime;
+        has_birth.then(|| format!("inode {}, made at {}.{:09}", stat.stx_ino, made.tv_sec, made.tv_nsec))
     }
 
     pub(super) fn synced(&self) -> bool {

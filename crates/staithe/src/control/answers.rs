@@ -36,6 +36,8 @@ pub(crate) struct Served {
     pub(crate) live: Arc<Live>,
     pub(crate) source: String,
     pub(crate) mountpoint: PathBuf,
+    /// Where the audit log is.
+    pub(crate) audit: String,
     pub(crate) started: Instant,
 }
 
@@ -149,6 +151,10 @@ async fn status(served: &Served) -> Result<Status, String> {
         cache: cache(served, &figures),
         view: served.view.as_ref().map(|view| view.status().into()),
         settings: Some(served.live.told()),
+        health: Some(served.fs.watcher().status().into()),
+        requests: figures.requests.into_iter().map(Into::into).collect(),
+        resident_bytes: crate::metrics::resident_bytes(),
+        audit_log: Some(served.audit.clone()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! What may be asked, and how the answers look. Fields may be added in a version; what is unknown in an answer is
 //! ignored.
 
+mod health;
 mod reload;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use staithe_fs::{
     VerifyProgress, ViewStatus, WarmReport,
 };
 
+pub(crate) use health::{Health, Requests, Suspicion};
 pub(crate) use reload::{Change, InForce, Reload, Reloaded, Reloading};
 
 /// The version of requests and replies.
@@ -101,6 +103,16 @@ pub(crate) struct Status {
     /// `null`: a daemon that cannot reload.
     #[serde(default)]
     pub(crate) settings: Option<InForce>,
+    /// `null`: a daemon that does not watch over its volume.
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
+    #[serde(default)]
+    pub(crate) requests: Vec<Requests>,
+    /// Memory of the process.
+    #[serde(default)]
+    pub(crate) resident_bytes: Option<u64>,
+    #[serde(default)]
+    pub(crate) audit_log: Option<String>,
 }
 
 /// The view that is shown instead of what the bucket holds.

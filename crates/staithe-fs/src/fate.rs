@@ -1,0 +1,296 @@
+//! What the store's answers say of the volume, and what operations get while it is in trouble, or when it is gone.
+//!
+//! | answer | is taken for |
+//! |---|---|
+//! | any that speaks of the object: found, missing, another version, forbidden, no room, unsupported | the volume is well |
+//! | throttled, unavailable, no answer in time, damaged; credentials that have expired | trouble, which may pass |
+//! | no such bucket; another one of its name; credentials refused | a suspicion, which is confirmed or cleared by asking again |
+//!
+//! By kind only, never by text. Access that is denied to one key says nothing of the others.
+//!
+//! Invariants:
+//! 1. Until a suspicion is confirmed, what gave rise to it is trouble: operations wait, as for a store that is away, up to
+//!    their deadline.
+//! 2. Once it is confirmed, nothing is asked of the store any more, and every operation fails at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use staithe_lifecycle::{Outcome, Phase, Watcher};
+use staithe_store::{ErrorKind, StoreError};
+
+use crate::error::{FsError, FsErrorKind, Result};
+use crate::filesystem::Filesystem;
+
+/// How often who waits for an answer of any kind looks whether there was one.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What ends a mount for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The volume is not there any more.
+    Gone,
+    /// There is another one of its name.
+    Replaced,
+    /// The store does not take the credentials any more.
+    CredentialsRefused,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the volume is gone",
+            Self::Replaced => "the volume was made anew",
+            Self::CredentialsRefused => "the credentials are refused",
+        })
+    }
+}
+
+/// How requests ended since the start, tries counted one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestCount {
+    /// The verb of the port.
+    pub operation: &'static str,
+    /// `ok`, or the kind of the error.
+    pub outcome: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// What is known of the volume.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    watcher: Watcher<Verdict>,
+    /// What tells it from another one of its name, if the store shows that.
+    identity: Option<String>,
+    /// Whether it is the one of that identity, as far as was asked since it was last in trouble.
+    is_known: AtomicBool,
+    /// Whether the last answer to a question about it was that the credentials are of no use.
+    lacks_credentials: AtomicBool,
+    /// How requests ended. One short lock a request.
+    counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+impl Fate {
+    pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>) -> Self {
+        Self {
+            watcher: Watcher::new(config),
+            identity,
+            is_known: AtomicBool::new(true),
+            lacks_credentials: AtomicBool::new(false),
+            counts: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn watcher(&self) -> &Watcher<Verdict> {
+        &self.watcher
+    }
+
+    /// Notes how a try that began then has ended.
+    pub(crate) fn note<T>(
+        &self,
+        operation: &'static str,
+        began: Instant,
+        ended: &staithe_store::Result<T>,
+    ) {
+        self.count(operation, ended);
+        self.watcher.report(began, outcome_of(ended.as_ref().err()));
+    }
+
+    fn count<T>(&self, operation: &'static str, ended: &staithe_store::Result<T>) {
+        let outcome = ended.as_ref().err().map_or("ok", |error| name_of(error.kind()));
+        *self.counts.lock().entry((operation, outcome)).or_default() += 1;
+    }
+
+    /// Why nothing is to be asked any more; `None`: ask.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        if self.watcher.phase() < Phase::Condemned { None } else { self.watcher.verdict() }
+    }
+
+    pub(crate) fn counts(&self) -> Vec<RequestCount> {
+        let counts = self.counts.lock();
+        let count = |(&(operation, outcome), &count)| RequestCount { operation, outcome, count };
+        counts.iter().map(count).collect()
+    }
+
+    /// Returns when the store has answered anything at all since it fell silent, or will not any more: what nobody waits
+    /// for holds its requests back until then, so that an idle mount asks no more than the watcher does.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(crate) async fn answers(&self) {
+        while self.is_silent() {
+            tokio::select! {
+                _ = self.condemned() => return,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        let is_troubled = matches!(self.watcher.phase(), Phase::Degraded | Phase::Suspect);
+        is_troubled && self.watcher.status().silent_since.is_some()
+    }
+
+    /// Returns once it is confirmed that the volume is of no use any more.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(crate) async fn condemned(&self) -> Verdict {
+        loop {
+            if let Some(verdict) = self.verdict() {
+                return verdict;
+            }
+            self.watcher.condemned().await;
+        }
+    }
+}
+
+/// Whether an error is no answer to the request, but a suspicion about the volume.
+pub(crate) fn is_suspicion(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::VolumeGone | ErrorKind::CredentialsRefused | ErrorKind::CredentialsExpired)
+}
+
+/// What an answer says of the volume.
+pub fn outcome_of(error: Option<&StoreError>) -> Outcome<Verdict> {
+    use ErrorKind as K;
+    let Some(error) = error else { return Outcome::Ok };
+    let text = || Arc::from(error.to_string());
+    match error.kind() {
+        K::VolumeGone => Outcome::Permanent(Verdict::Gone, text()),
+        K::CredentialsRefused => Outcome::Permanent(Verdict::CredentialsRefused, text()),
+        K::NotFound
+        | K::VersionMismatch
+        | K::AlreadyExists
+        | K::Forbidden
+        | K::OutOfSpace
+        | K::Unsupported
+        | K::Invalid => Outcome::Ok,
+        // What is not told apart yet is trouble.
+        _ => Outcome::Transient(text()),
+    }
+}
+
+/// The error that requests get when it is confirmed: whatever the verdict, the mount has no volume any more.
+pub(crate) fn condemned(verdict: Verdict, operation: &'static str) -> StoreError {
+    StoreError::new(ErrorKind::VolumeGone, operation, format!("{verdict}: nothing is asked of it any more"))
+}
+
+/// The name of an error's kind, for statistics.
+fn name_of(kind: ErrorKind) -> &'static str {
+    use ErrorKind as K;
+    match kind {
+        K::NotFound => "not_found",
+        K::VolumeGone => "volume_gone",
+        K::VersionMismatch => "version_mismatch",
+        K::AlreadyExists => "already_exists",
+        K::Forbidden => "forbidden",
+        K::CredentialsExpired => "credentials_expired",
+        K::CredentialsRefused => "credentials_refused",
+        K::Throttled => "throttled",
+        K::Unavailable => "unavailable",
+        K::Timeout => "timeout",
+        K::Corrupt => "corrupt",
+        K::OutOfSpace => "out_of_space",
+        K::Unsupported => "unsupported",
+        K::Invalid => "invalid",
+        _ => "other",
+    }
+}
+
+impl Filesystem {
+    /// What watches over the volume. Whoever runs the filesystem asks the store when the watcher wants it asked, and acts
+    /// on its verdict.
+    pub fn watcher(&self) -> &Watcher<Verdict> {
+        self.fate.watcher()
+    }
+
+    /// Returns once it is confirmed that the volume is of no use any more.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn condemned(&self) -> Verdict {
+        self.fate.condemned().await
+    }
+
+    /// What was confirmed of the volume; `None`: it is well, as far as is known.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.fate.verdict()
+    }
+
+    /// Asks the store, once, whether the volume is there, and after trouble also whether it is still the same one. The
+    /// answer is the caller's to report.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends its requests.
+    pub async fn ask_volume(&self) -> Outcome<Verdict> {
+        let began = Instant::now();
+        let probed = self.store.probe().await;
+        self.fate.count("probe", &probed);
+        let kind = probed.as_ref().err().map(StoreError::kind);
+        let lacks = matches!(kind, Some(ErrorKind::CredentialsRefused | ErrorKind::CredentialsExpired));
+        self.fate.lacks_credentials.store(lacks, Ordering::Release);
+        tracing::debug!(took = ?began.elapsed(), answer = ?kind, "asked whether the volume is there");
+        if let Err(error) = &probed {
+            self.fate.is_known.store(false, Ordering::Release);
+            return outcome_of(Some(error));
+        }
+        let Some(known) = self.fate.identity.as_deref().filter(|_| !self.fate.is_known.load(Ordering::Acquire))
+        else {
+            return Outcome::Ok;
+        };
+        let now = self.store.identity().await;
+        self.fate.count("identity", &now);
+        match now {
+            Ok(Some(now)) if now != known => {
+                let text = format!("there is another volume of this name now, {now}; this mount is of one {known}");
+                Outcome::Permanent(Verdict::Replaced, Arc::from(text))
+            }
+            Ok(_) => {
+                self.fate.is_known.store(true, Ordering::Release);
+                Outcome::Ok
+            }
+            Err(error) => outcome_of(Some(&error)),
+        }
+    }
+
+    /// Whether the last answer to [`ask_volume`](Self::ask_volume) was that the credentials are of no use.
+    pub fn lacks_credentials(&self) -> bool {
+        self.fate.lacks_credentials.load(Ordering::Acquire)
+    }
+
+    /// Fails once it is confirmed that the volume is of no use any more: to be asked before each operation. A load, as
+    /// long as it is not.
+    ///
+    /// # Errors
+    /// `VolumeGone`.
+    pub fn refuse_condemned(&self) -> Result<()> {
+        match self.fate.verdict() {
+            None => Ok(()),
+            Some(verdict) => Err(FsError::new(FsErrorKind::VolumeGone, verdict.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_about_an_object_says_that_the_volume_is_well() {
+        use ErrorKind as K;
+        let of = |kind| outcome_of(Some(&StoreError::new(kind, "get", "x")));
+        for kind in [K::NotFound, K::VersionMismatch, K::AlreadyExists, K::Forbidden, K::Invalid] {
+            assert_eq!(of(kind), Outcome::Ok, "{kind:?}");
+        }
+        for kind in [K::Throttled, K::Unavailable, K::Timeout, K::Corrupt, K::CredentialsExpired] {
+            assert!(matches!(of(kind), Outcome::Transient(_)), "{kind:?}");
+        }
+        assert!(matches!(of(K::VolumeGone), Outcome::Permanent(Verdict::Gone, _)));
+        assert!(matches!(of(K::CredentialsRefused), Outcome::Permanent(Verdict::CredentialsRefused, _)));
+        assert_eq!(outcome_of(None), Outcome::Ok);
+    }
+}

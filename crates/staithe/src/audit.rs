@@ -1,0 +1,175 @@
+//! The audit log: what an operator must be able to prove later. One JSON object a line; each is on the disk, or with the
+//! system's log, before anything goes on that depends on it.
+//!
+//! | event | when | beside the fields of all |
+//! |---|---|---|
+//! | `phase` | the mount's phase changes | `from`, `to`, `reason` |
+//! | `credentials-refused` | the store refused the credentials, and was asked again | `reason` |
+//! | `conflict` | another client was first | `path`, `kept_as` |
+//! | `volume-gone`, `credentials-refused-for-good` | it is confirmed | `code`, `reason`, `unstored`, `seconds` |
+//! | `rescue` | `staithe rescue` has exported what was never stored | `files`, `bytes`, `left` |
+//! | `exit` | the daemon ends | `code`, `unstored` |
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+
+/// The audit log in a state directory, unless another place is named.
+pub(crate) const FILE: &str = "audit.log";
+/// Where the system's log takes messages.
+const SYSLOG: &str = "/dev/log";
+/// Facility `daemon`, severity `notice` (RFC 5424, 6.2.1).
+const PRIORITY: u8 = 3 * 8 + 5;
+/// Names in one record; of more, it says how many there are.
+const NAMES_MOST: usize = 1000;
+
+/// Where records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A file that is appended to.
+    File(PathBuf),
+    /// The system's log.
+    Syslog,
+}
+
+/// An open audit log.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    place: Place,
+    /// What every record says.
+    about: Map<String, Value>,
+    /// One record at a time.
+    turn: Mutex<()>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Syslog => f.write_str("syslog"),
+        }
+    }
+}
+
+impl Place {
+    /// What `--audit-log` names, or the file in the state directory.
+    pub(crate) fn of(option: Option<&Path>, state_dir: &Path) -> Self {
+        match option {
+            None => Self::File(state_dir.join(FILE)),
+            Some(name) if name.as_os_str() == "syslog" => Self::Syslog,
+            Some(path) => Self::File(path.to_owned()),
+        }
+    }
+}
+
+impl Audit {
+    /// Sees whether records can be written there. `about` is in each of them.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(crate) fn open(place: Place, about: &[(&str, &str)]) -> Result<Self, Failure> {
+        let tried = match &place {
+            Place::File(path) => append(path).map(drop),
+            Place::Syslog => syslog().map(drop),
+        };
+        tried.map_err(|e| Failure::caused(format!("--audit-log {place} cannot be written"), &e))?;
+        let about = about.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        Ok(Self { place, about, turn: Mutex::default() })
+    }
+
+    /// Writes a record, and has it on the disk when it returns. Blocks. A disk that does not take it is said in the log,
+    /// with the record.
+    pub(crate) fn record(&self, event: &str, fields: Value) {
+        let line = line(SystemTime::now(), event, &self.about, fields);
+        let _turn = self.turn.lock();
+        let written = match &self.place {
+            Place::File(path) => append(path).and_then(|mut file| {
+                // In one call, so that a record is never in two pieces.
+                file.write_all(format!("{line}\n").as_bytes())?;
+                file.sync_data()
+            }),
+            Place::Syslog => syslog().and_then(|socket| {
+                let message = format!("<{PRIORITY}>staithe[{}]: {line}", std::process::id());
+                socket.send(message.as_bytes()).map(drop)
+            }),
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, record = line, "the audit log does not take this record");
+        }
+    }
+}
+
+/// Names for a record: as many as fit, and how many there are.
+pub(crate) fn names(all: &[String]) -> Value {
+    let some = &all[..all.len().min(NAMES_MOST)];
+    json!({"count": all.len(), "names": some})
+}
+
+/// Opened for each record: the file may have been moved away by whoever rotates logs.
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn syslog() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(SYSLOG)?;
+    Ok(socket)
+}
+
+fn line(now: SystemTime, event: &str, about: &Map<String, Value>, fields: Value) -> String {
+    let mut record = Map::new();
+    record.insert("time".to_owned(), json!(humantime::format_rfc3339_millis(now).to_string()));
+    record.insert("event".to_owned(), json!(event));
+    record.extend(about.clone());
+    if let Value::Object(fields) = fields {
+        record.extend(fields);
+    }
+    Value::Object(record).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_a_line_and_rotation_loses_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let audit = Audit::open(Place::File(path.clone()), &[("volume", "s3://b\nc")]).unwrap();
+        audit.record("phase", json!({"from": "healthy", "to": "degraded"}));
+        std::fs::rename(&path, dir.path().join("audit.log.1")).unwrap();
+        audit.record("conflict", json!({"path": "a\nb"}));
+        for (name, event) in [("audit.log.1", "phase"), ("audit.log", "conflict")] {
+            let text = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let record: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&record["event"], &record["volume"]), (&json!(event), &json!("s3://b\nc")));
+            humantime::parse_rfc3339(record["time"].as_str().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_place_that_takes_no_records_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing/audit.log");
+        let refused = Audit::open(Place::File(missing), &[]).unwrap_err();
+        assert!(refused.sentence.contains("missing/audit.log cannot be written"), "{refused}");
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let all: Vec<String> = (0..=NAMES_MOST).map(|n| n.to_string()).collect();
+        let told = names(&all);
+        assert_eq!(told["count"], NAMES_MOST + 1);
+        assert_eq!(told["names"].as_array().map(Vec::len), Some(NAMES_MOST));
+    }
+}

@@ -1,0 +1,167 @@
+//! Watching over a mount's volume: asks the store when the watcher wants it asked, tells whoever keeps records, and ends
+//! the mount when it is confirmed that there is nothing left to serve.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use futures::future::BoxFuture;
+use serde_json::json;
+use staithe_fs::{Conflict, DrainReport, Filesystem, Verdict};
+use staithe_lifecycle::{Outcome, Phase, Prober, Reason, Record, Subscription};
+
+use crate::audit::{Audit, names};
+use crate::failure::{GONE, REFUSED};
+use crate::live::Live;
+use crate::systemd;
+
+/// The code of a deleted volume in audit records, as other mounts have it, too.
+const VOLUME_NOT_EXIST: u32 = 100_404;
+/// The code of credentials that are refused for good.
+const CREDENTIALS_REFUSED: u32 = 100_401;
+
+/// Asks the store how it fares.
+pub(crate) struct Asker {
+    fs: Arc<Filesystem>,
+    live: Arc<Live>,
+}
+
+impl Asker {
+    pub(crate) fn new(fs: &Arc<Filesystem>, live: &Arc<Live>) -> Self {
+        Self { fs: Arc::clone(fs), live: Arc::clone(live) }
+    }
+
+    async fn ask(&self) -> Outcome<Verdict> {
+        let asked = self.fs.ask_volume().await;
+        if !self.fs.lacks_credentials() {
+            return asked;
+        }
+        // Somebody may have left new ones where they are looked for.
+        match self.live.reload(&[]).await {
+            Ok(_) => self.fs.ask_volume().await,
+            Err(failure) => {
+                tracing::debug!(%failure, "there are no better credentials");
+                asked
+            }
+        }
+    }
+}
+
+impl Prober<Verdict> for Asker {
+    // Each probe opens a connection of its own.
+    fn probe(&self, _fresh: bool) -> BoxFuture<'_, Outcome<Verdict>> {
+        Box::pin(self.ask())
+    }
+}
+
+/// What is written into the audit log.
+enum Entry {
+    Phase(Record<Verdict>),
+    Conflict(Conflict),
+}
+
+/// Tells of a mount's fate: the audit log, the log, systemd. Nobody who has something to tell waits for the disk.
+pub(crate) struct Chronicle {
+    audit: Arc<Audit>,
+    told: Option<Sender<Entry>>,
+    writer: Option<JoinHandle<()>>,
+    watching: Option<Subscription>,
+}
+
+impl Chronicle {
+    /// Tells from now on.
+    pub(crate) fn begin(audit: Arc<Audit>, fs: &Filesystem) -> Self {
+        let (tell, told) = channel();
+        let (phases, conflicts) = (tell.clone(), tell.clone());
+        let watching = fs.watcher().on_change(move |record| {
+            // The writer ends when nobody tells any more.
+            let _ = phases.send(Entry::Phase(record.clone()));
+        });
+        fs.on_conflict(move |conflict| {
+            let _ = conflicts.send(Entry::Conflict(conflict));
+        });
+        let writes = Arc::clone(&audit);
+        let writer = std::thread::Builder::new().name("staithe-audit".to_owned());
+        let writer = writer.spawn(move || write_all(&writes, &told)).inspect_err(|error| {
+            tracing::error!(%error, "phases and conflicts are not written to the audit log");
+        });
+        Self { audit, told: Some(tell), writer: writer.ok(), watching: Some(watching) }
+    }
+
+    /// Writes down what became of the volume, and how much of what was here it never had. It is on the disk when this
+    /// returns. Blocks.
+    pub(crate) fn condemned(&self, verdict: Verdict, reason: &str, seconds: f64, report: &DrainReport) {
+        let (event, code) = match verdict {
+            Verdict::Gone | Verdict::Replaced => ("volume-gone", VOLUME_NOT_EXIST),
+            Verdict::CredentialsRefused => ("credentials-refused-for-good", CREDENTIALS_REFUSED),
+        };
+        self.audit.record(
+            event,
+            json!({
+                "code": code,
+                "verdict": verdict.to_string(),
+                "reason": reason,
+                "unstored": names(&report.kept),
+                "seconds": seconds,
+            }),
+        );
+    }
+
+    /// Writes down how it ended, after everything before. Blocks.
+    pub(crate) fn end(mut self, fs: &Filesystem, code: u8, report: &DrainReport) {
+        self.watching = None;
+        fs.on_conflict(|_| {});
+        self.told = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic there has been reported.
+            let _ = writer.join();
+        }
+        self.audit.record("exit", json!({"code": code, "unstored": names(&report.kept)}));
+    }
+}
+
+fn write_all(audit: &Audit, told: &Receiver<Entry>) {
+    while let Ok(entry) = told.recv() {
+        match entry {
+            Entry::Phase(record) => tell_phase(audit, &record),
+            Entry::Conflict(Conflict { path, kept_as }) => {
+                audit.record("conflict", json!({"path": path, "kept_as": kept_as}));
+            }
+        }
+    }
+}
+
+fn tell_phase(audit: &Audit, record: &Record<Verdict>) {
+    let moved = &record.moved;
+    let (from, to, reason) = (moved.from.to_string(), moved.to.to_string(), moved.reason.to_string());
+    if matches!(moved.reason, Reason::Verdict { verdict: Verdict::CredentialsRefused, .. }) {
+        audit.record("credentials-refused", json!({"reason": reason}));
+    }
+    audit.record("phase", json!({"phase": to, "from": from, "to": to, "reason": reason}));
+    systemd::status(&format!("{to}: {reason}"));
+    match moved.to {
+        Phase::Degraded | Phase::Suspect => tracing::warn!(from, reason, "the mount is {to}"),
+        Phase::Condemned => tracing::error!(from, reason, "the mount is {to}"),
+        _ => tracing::info!(from, reason, "the mount is {to}"),
+    }
+}
+
+/// The exit code of a mount that ended for that.
+pub(crate) fn code_of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Gone | Verdict::Replaced => GONE,
+        Verdict::CredentialsRefused => REFUSED,
+    }
+}
+
+/// Tells systemd every now and then that this process is alive, if it wants to hear that.
+pub(crate) fn keep_alive() {
+    let Some(every) = systemd::watchdog() else { return };
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            systemd::alive();
+        }
+    });
+}
