@@ -229,7 +229,7 @@ impl<T: Send + Sync + 'static, D: Send + 'static> Drop for SnapshotCell<T, D> {
     fn drop(&mut self) {
         self.shared.writer.lock().closed = true;
         self.shared.bell.close();
-        self.shared.home.reclaimer.help_if_alone();
+        self.shared.home.end();
     }
 }
 

@@ -69,7 +69,7 @@ struct Handle {
 }
 
 /// Frees what its [`Reclaimer`] takes. While there is one, it alone does, unless a publisher needs room. After it is
-/// dropped, each publisher frees what has come.
+/// dropped, each publisher frees what has come, and when its cell is gone too, whoever drops the last of a state.
 pub struct Worker {
     receiver: Receiver<Garbage>,
     yard: Arc<Yard>,
@@ -144,7 +144,8 @@ impl Reclaimer {
 
     /// What a publisher owes when nobody else frees.
     pub(crate) fn help_if_alone(&self) {
-        if !self.0.yard.manned.load(Ordering::Acquire) {
+        // In one order with the worker's end and what was handed over: one of the two sees the other's.
+        if !self.0.yard.manned.load(Ordering::SeqCst) {
             self.help();
         }
     }
@@ -175,7 +176,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.yard.manned.store(false, Ordering::Release);
+        self.yard.manned.store(false, Ordering::SeqCst);
         self.reclaim();
     }
 }

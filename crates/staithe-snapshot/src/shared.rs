@@ -15,7 +15,6 @@ use crate::bell::Bell;
 use crate::config::Config;
 use crate::delta::Log;
 use crate::error::Detail;
-use crate::ledger::Ledger;
 use crate::loading::{Loading, Phase};
 use crate::reclaim::Reclaimer;
 use crate::snapshot::{Home, Snapshot};
@@ -69,7 +68,7 @@ impl<T: Send + Sync + 'static, D> Shared<T, D> {
                 Reclaimer::by_hand().0
             })
         });
-        let home = Arc::new(Home { ledger: Ledger::default(), reclaimer });
+        let home = Arc::new(Home::new(reclaimer));
         let epoch = config.first_epoch;
         let first = Arc::new(Snapshot::new(epoch, Box::new(state), Arc::clone(&home)));
         home.ledger.born(epoch, Arc::downgrade(&first) as _);

@@ -9,17 +9,33 @@ use std::sync::Arc;
 use crate::Epoch;
 use crate::ledger::Ledger;
 use crate::reclaim::{Garbage, Reclaimer};
+use crate::sync::{AtomicBool, Ordering};
 
 /// Where a state goes when nobody holds it any more.
 pub(crate) struct Home {
     pub(crate) ledger: Ledger,
     pub(crate) reclaimer: Reclaimer,
+    /// The cell is gone: nobody publishes any more.
+    over: AtomicBool,
+}
+
+impl Home {
+    pub(crate) fn new(reclaimer: Reclaimer) -> Self {
+        Self { ledger: Ledger::default(), reclaimer, over: AtomicBool::new(false) }
+    }
+
+    /// Nobody publishes any more, and so nobody frees for want of a worker but whoever drops the last of a state: what is
+    /// handed over holds its reclaimer, and would stay with it for ever.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.reclaimer.help_if_alone();
+    }
 }
 
 /// One published state and its epoch. Dereferences to the state.
 ///
 /// Whoever drops the last `Arc` of it hands the state over to the [`Reclaimer`]; the destructor of `T` never runs
-/// where a reader is.
+/// where a reader is, unless both the cell and the reclaimer's worker are gone.
 pub struct Snapshot<T: Send + 'static> {
     epoch: Epoch,
     /// Taken by `drop` alone.
@@ -54,6 +70,9 @@ impl<T: Send + 'static> Drop for Snapshot<T> {
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
             self.home.reclaimer.hand_over(Garbage::new(state, self.epoch, Arc::clone(&self.home)));
+            if self.home.over.load(Ordering::SeqCst) {
+                self.home.reclaimer.help_if_alone();
+            }
         }
     }
 }

@@ -210,6 +210,11 @@ fn without_a_worker_whoever_publishes_frees() {
     assert_eq!(freed.lock().len(), 1);
     drop(cell.publish(state()).unwrap());
     assert_eq!(freed.lock().len(), 2);
+    let held = cell.load();
+    drop(cell);
+    assert_eq!(freed.lock().len(), 2);
+    drop(held);
+    assert_eq!(freed.lock().len(), 3);
 }
 
 #[test]
