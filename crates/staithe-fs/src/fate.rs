@@ -144,7 +144,9 @@ impl Fate {
             if let Some(verdict) = self.verdict() {
                 return verdict;
             }
-            self.watcher.condemned().await;
+            if self.watcher.condemned().await.is_none() {
+                return std::future::pending().await;
+            }
         }
     }
 }
