@@ -171,6 +171,12 @@ impl<V: Clone + Eq + fmt::Debug> Core<V> {
         }
     }
 
+    /// The same, with what counts in the window that ends now.
+    pub(crate) fn status_at(&mut self, now: Instant) -> Status<V> {
+        self.advance(now);
+        self.status()
+    }
+
     pub(crate) fn scale(&self) -> Scale {
         self.health.window.scale()
     }
