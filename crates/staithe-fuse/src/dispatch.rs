@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ use fuser::Errno;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use staithe_fs::{Answers, FsError, FsErrorKind, Result};
+use staithe_lifecycle::{Gate, Inside};
 use tokio::runtime::Handle;
 
 use crate::errno::{PANICKED, errno};
@@ -82,25 +83,17 @@ pub(crate) struct Dispatcher {
     /// Why nothing is served any more.
     refuses: Box<dyn Fn() -> Result<()> + Send + Sync>,
     incidents: Mutex<Incidents>,
-    pending: AtomicUsize,
+    /// Where requests are that wait on the runtime.
+    gate: Gate,
     served: AtomicU64,
     answers: Answers,
 }
 
 type Outcome<T> = std::thread::Result<Result<T>>;
 
-/// Counts a request that waits on the runtime, until it is dropped.
-struct Waiting(Arc<Dispatcher>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Release);
-    }
-}
-
 impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dispatcher").field("pending", &self.pending).finish_non_exhaustive()
+        f.debug_struct("Dispatcher").field("gate", &self.gate).finish_non_exhaustive()
     }
 }
 
@@ -118,15 +111,24 @@ impl Dispatcher {
             deadline: Box::new(deadline),
             refuses: Box::new(refuses),
             incidents: Mutex::default(),
-            pending: AtomicUsize::new(0),
+            gate: Gate::new(&[]),
             served: AtomicU64::new(0),
             answers,
         }
     }
 
-    /// How many requests wait on the runtime.
-    pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Acquire)
+    /// How many requests wait on the runtime, by operation.
+    pub(crate) fn waiting(&self) -> Vec<(&'static str, u64)> {
+        self.gate.inside()
+    }
+
+    /// Lets no request wait any more, and returns when those that do are answered.
+    ///
+    /// # Errors
+    /// Who was not, within that time.
+    pub(crate) async fn close(&self, within: Duration) -> std::result::Result<(), Inside> {
+        self.gate.close();
+        self.gate.left_within(within).await
     }
 
     /// How many requests were answered.
@@ -194,13 +196,16 @@ impl Dispatcher {
                 return self.settle(&subject, reply, outcome, send);
             }
         }
+        let Ok(waiting) = self.gate.enter_owned(self.gate.label(subject.operation)) else {
+            return self.refuse(&subject, reply, &closed());
+        };
         let subject = subject.into_owned();
-        self.pending.fetch_add(1, Ordering::AcqRel);
-        let waiting = Waiting(Arc::clone(self));
+        let this = Arc::clone(self);
         let answers = self.answers.clone();
         let patience = (self.deadline)();
         let answer = async move {
-            let this = &waiting.0;
+            // Until it is answered.
+            let _waiting = waiting;
             let outcome = match deadline {
                 Deadline::OfSteps => future.await,
                 Deadline::Usual => match tokio::time::timeout(patience, future).await {
@@ -275,6 +280,10 @@ impl Dispatcher {
             tracing::warn!(operation, %subject, ?kind, left_out, "{chain}");
         }
     }
+}
+
+fn closed() -> FsError {
+    FsError::new(FsErrorKind::VolumeGone, "nothing is waited for any more: the mount ends")
 }
 
 fn overdue(patience: Duration) -> FsError {

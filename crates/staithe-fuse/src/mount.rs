@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fuser::{Config, Session, SessionACL};
 use staithe_fs::Filesystem;
+use staithe_lifecycle::Inside;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -113,6 +114,18 @@ impl FuseMount {
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
+    /// Has no request wait for anything any more, and waits until those that do are answered; those that are answered at
+    /// once go on.
+    ///
+    /// # Errors
+    /// Who was not answered `within` that time, by operation.
+    ///
+    /// # Cancel safety
+    /// Safe: call it again to go on waiting.
+    pub async fn close(&self, within: Duration) -> Result<(), Inside> {
+        self.dispatcher.close(within).await
+    }
+
     /// Unmounts. A mount in use is taken out of the tree, so that nobody new comes in; who is in gets until
     /// `wait` to finish, or a moment if they only hold it open; then the connection is cut.
     ///
@@ -132,7 +145,8 @@ impl FuseMount {
         if self.users_leave(wait).await {
             return Ok(how);
         }
-        tracing::warn!(mountpoint = %self.mountpoint.display(), "the mount is still held open; cutting it off");
+        let waiting = self.dispatcher.waiting();
+        tracing::warn!(mountpoint = %self.mountpoint.display(), ?waiting, "the mount is still held open; cutting it off");
         connection::abort(self.minor).map_err(|e| cannot("abort the connection", e))?;
         match tokio::time::timeout(LAST_WAIT, self.ended()).await {
             Ok(()) => Ok(Unmounted::Aborted),
@@ -153,7 +167,7 @@ impl FuseMount {
                 return true;
             }
             let now = Instant::now();
-            if self.dispatcher.pending() > 0 || self.dispatcher.served() != served {
+            if !self.dispatcher.waiting().is_empty() || self.dispatcher.served() != served {
                 (last_request, served) = (now, self.dispatcher.served());
             }
             if now - last_request >= IDLE || now - start >= wait {

@@ -123,7 +123,7 @@ async fn live(
     let control = entry.as_ref().and_then(|entry| listen(entry, served));
     let chronicle = Chronicle::begin(audit, &fs);
     let watcher = fs.watcher().clone();
-    let watching = tokio::spawn(watcher.clone().run(Arc::new(Asker::new(&fs, &live))));
+    let watching = tokio::spawn(watcher.run(Asker::new(&fs, &live)));
     watcher.ready();
     metrics::watch(&fs);
     fate::keep_alive();
@@ -273,6 +273,9 @@ impl End<'_> {
         let began = Instant::now();
         let reason = self.fs.watcher().status().reason.to_string();
         tracing::error!(reason, "{verdict}: every operation fails from now on");
+        if let Err(inside) = self.mount.close(LAST_WAIT).await {
+            tracing::warn!(%inside, "requests are still under way, and were to fail at once");
+        }
         let report = self.fs.give_up().await;
         let seconds = began.elapsed().as_secs_f64();
         tokio::task::block_in_place(|| self.chronicle.condemned(verdict, &reason, seconds, &report));
