@@ -4,7 +4,7 @@
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
 //! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
-//! `snapshot` writes down what a bucket holds. `live` is what may change while it is mounted.
+//! `snapshot` writes down what a bucket holds, `rescue` brings out what was never stored. `live` is what may change while it is mounted.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod background;
@@ -23,6 +23,7 @@ mod places;
 mod refresh;
 mod registry;
 mod reload;
+mod rescue;
 mod settings;
 mod snapshot;
 mod source;
@@ -71,6 +72,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Sync(options) => sync::run(&options),
         Command::Jobs(options) => jobs::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Rescue(options) => rescue::run(&options),
         Command::Snapshot(options) => snapshot::run(&options.command),
         Command::Reload(options) => reload::run(&options),
         Command::Top(_) => {

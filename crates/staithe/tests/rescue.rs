@@ -1,0 +1,291 @@
+//! `staithe rescue`: what a mount never stored is brought out, byte for byte, whatever has become of its bucket.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod real;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use real::ledger::{Node, Tree, tree_of};
+use real::{Bench, at, close, daemon, noise, refusal, run, start, store, text};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use staithe_testkit::{Fault, MountedDaemon, Operation, Versioning, When};
+
+const SOON: Duration = Duration::from_secs(30);
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const MIB: usize = 1 << 20;
+
+/// A mount in write-back of a store that takes nothing.
+fn away(bench: &Bench) -> MountedDaemon {
+    for operation in [Operation::PutObject, Operation::CopyObject, Operation::CreateMultipartUpload] {
+        bench.server.faults().inject(When::operation(operation), Fault::internal_error());
+    }
+    start(bench.daemon().args(["--write-mode=back", "--op-deadline=2s"]))
+}
+
+fn kill(mount: &mut MountedDaemon) {
+    mount.signal(Signal::KILL).unwrap();
+    assert_eq!(mount.wait(SOON).unwrap(), 137);
+}
+
+/// Runs the command on the state directory of a bench, in which nothing changes.
+fn rescue(bench: &Bench, output: &str, options: &[&str]) -> Output {
+    let before = bytes_below(bench.state.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    command.arg("rescue").arg(bench.state.path()).args(["-o", output]).args(options).envs(bench.server.env());
+    let done = run(&mut command);
+    let after = bytes_below(bench.state.path());
+    let changed: Vec<_> =
+        before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty(), "changed {changed:?}");
+    done
+}
+
+/// Everything below a directory: bytes, mode, time of modification but that of the lock.
+fn bytes_below(dir: &Path) -> BTreeMap<PathBuf, (u32, (i64, i64), Vec<u8>)> {
+    let (mut all, mut dirs) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(next) = dirs.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            if meta.is_dir() {
+                dirs.push(path.clone());
+            }
+            let time = if path.ends_with("lock") { (0, 0) } else { (meta.mtime(), meta.mtime_nsec()) };
+            let bytes = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+            all.insert(path, (meta.mode(), time, bytes));
+        }
+    }
+    all
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What programs made, by what a mount shows of it: times and extended attributes, too.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    tree: Tree,
+    times: BTreeMap<String, (i64, i64)>,
+    xattr: Vec<u8>,
+}
+
+fn shown(root: &Path) -> Shown {
+    let tree = tree_of(root).unwrap();
+    let times = tree.keys().filter(|path| !root.join(path).is_dir()).map(|path| {
+        let meta = root.join(path).symlink_metadata().unwrap();
+        (path.clone(), (meta.mtime(), meta.mtime_nsec()))
+    });
+    let times = times.collect();
+    let mut xattr = vec![0; 64];
+    let len = rustix::fs::getxattr(root.join("moved/sub/file"), "user.tag", &mut xattr[..]).unwrap();
+    xattr.truncate(len);
+    Shown { tree, times, xattr }
+}
+
+/// Files of several sizes and kinds, of which the store has none.
+fn work(root: &Path) {
+    fs::create_dir_all(root.join("new/sub/empty")).unwrap();
+    store(&root.join("new/sub/file"), noise(1, 100_000)).unwrap();
+    store(&root.join("new/nothing"), "").unwrap();
+    store(&root.join("large"), noise(2, 20 * MIB)).unwrap();
+    store(&root.join("removed"), "nobody wants it").unwrap();
+    symlink("sub/file", root.join("new/link")).unwrap();
+    let sparse = File::create(root.join("sparse")).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 30 << 20).unwrap();
+    close(sparse).unwrap();
+    let tagged = root.join("new/sub/file");
+    rustix::fs::setxattr(&tagged, "user.tag", b"\0red", rustix::fs::XattrFlags::empty()).unwrap();
+    fs::set_permissions(&tagged, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(root.join("new/sub"), fs::Permissions::from_mode(0o750)).unwrap();
+    let then = SystemTime::UNIX_EPOCH + Duration::new(1_234_567_890, 123_456_789);
+    File::options().write(true).open(&tagged).unwrap().set_modified(then).unwrap();
+    fs::remove_file(root.join("removed")).unwrap();
+    fs::rename(root.join("new"), root.join("moved")).unwrap();
+}
+
+#[test]
+fn what_was_never_stored_is_rescued_whole_and_the_next_mount_stores_it_all_the_same() {
+    let bench = Bench::new();
+    let mut mount = away(&bench);
+    work(mount.path());
+    let made = shown(mount.path());
+    kill(&mut mount);
+    assert!(bench.bucket().keys().is_empty());
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("a/b");
+    let done = rescue(&bench, text(&to), &[]);
+    assert_eq!(done.status.code(), Some(0), "{}{}", said(&done.stdout), said(&done.stderr));
+    let told = said(&done.stdout);
+    assert!(told.contains("\"moved/sub/file\": 100000 bytes\n"), "{told}");
+    assert!(
+        told.ends_with(&format!("5 files, 3 directories, {} bytes rescued\n", 100_008 + 84 * MIB)),
+        "{told}"
+    );
+    assert_eq!(shown(&to), made);
+    assert!(to.join("sparse").metadata().unwrap().blocks() * 512 < MIB as u64);
+    let again = rescue(&bench, text(&to), &[]);
+    assert_eq!((again.status.code(), again.stdout.len()), (Some(FAILED), 0));
+    assert!(said(&again.stderr).contains("is not empty"), "{}", said(&again.stderr));
+
+    // Another bucket, on the same server.
+    bench.server.faults().clear();
+    assert!(bench.server.create_bucket("other", Versioning::Off));
+    let done = rescue(&bench, "s3://other/below", &["--json"]);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done.stderr));
+    let last: Value = serde_json::from_str(said(&done.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!((&last["summary"]["files"], &last["summary"]["failed"]), (&json!(5), &json!(0)));
+    let other = start(daemon("s3://other/below").env(bench.server.env()));
+    assert_eq!(shown(other.path()), made);
+    drop(other);
+
+    let mut mount = start(bench.daemon().args(["--write-mode=back"]));
+    assert_eq!(shown(mount.path()), made);
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    assert!(bench.bucket().get("moved/sub/file").unwrap() == noise(1, 100_000));
+    let done = rescue(&bench, text(&out.path().join("none")), &[]);
+    assert_eq!(
+        (done.status.code(), said(&done.stdout)),
+        (Some(0), "there is nothing that was not stored\n".into())
+    );
+}
+
+#[test]
+fn what_is_not_all_here_is_rescued_in_part_and_says_what_is_missing() {
+    let bench = Bench::new();
+    bench.bucket().put("dir/big", noise(1, 40 * MIB));
+    bench.bucket().put("moded", "stored");
+    let mut mount = away(&bench);
+    let big = File::options().write(true).open(at(&mount, "dir/big")).unwrap();
+    big.write_all_at(b"changed", 10 << 20).unwrap();
+    close(big).unwrap();
+    fs::set_permissions(at(&mount, "moded"), fs::Permissions::from_mode(0o600)).unwrap();
+    store(&at(&mount, "bad\u{1b}[31m\nname"), "whole").unwrap();
+    kill(&mut mount);
+    let etag = bench.bucket().meta("dir/big").unwrap().version.etag;
+    // Whatever became of it.
+    bench.server.stop();
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("text");
+    let done = rescue(&bench, text(&to), &[]);
+    assert_eq!(done.status.code(), Some(FAILED));
+    let (told, failure) = (said(&done.stdout), said(&done.stderr));
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(!told.contains('\u{1b}') && told.contains(r#""bad\u{1b}[31m\nname": 5 bytes"#), "{told}");
+    let missing = 40 * MIB - 7;
+    let line = format!(
+        "\"dir/big\": 7 bytes, as \"dir/big.partial\"; only in part: {missing} bytes of the object \"dir/big\", version {}, \
+         are not here: 0-10485759, 10485767-41943039\n",
+        etag.as_str()
+    );
+    assert!(told.contains(&line), "{told}");
+    assert!(
+        told.contains("\"moded\": its attributes were to change, as \"unstored-attributes.json\" says\n"),
+        "{told}"
+    );
+    assert_eq!(failure.lines().count(), 1);
+    assert!(
+        failure.ends_with("12 bytes rescued; 1 only in part; 1 changes of attributes written down\n"),
+        "{failure}"
+    );
+    let mut model = vec![0; 40 * MIB];
+    model[10 << 20..(10 << 20) + 7].copy_from_slice(b"changed");
+    assert!(fs::read(to.join("dir/big.partial")).unwrap() == model);
+    let attributes: Value =
+        serde_json::from_slice(&fs::read(to.join("unstored-attributes.json")).unwrap()).unwrap();
+    assert_eq!((&attributes[0]["key"], &attributes[0]["mode"]), (&json!("moded"), &json!("0600")));
+
+    let done = rescue(&bench, text(&out.path().join("json")), &["--json"]);
+    assert_eq!(done.status.code(), Some(FAILED));
+    let lines: Vec<Value> =
+        said(&done.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let big = lines.iter().find(|line| line["key"] == "dir/big").unwrap();
+    assert_eq!(big["missing"]["ranges"], json!([[0, 10 << 20], [(10 << 20) + 7, 40 * MIB]]));
+    assert_eq!(big["missing"]["etag"], etag.as_str());
+    assert_eq!(lines.last().unwrap()["summary"]["partial"], 1);
+}
+
+#[test]
+fn a_state_directory_in_use_and_an_output_that_cannot_be_are_refused() {
+    let bench = Bench::new();
+    let mut mount = away(&bench);
+    store(&at(&mount, "file"), "bytes").unwrap();
+    let (state, out) = (text(bench.state.path()), tempfile::tempdir().unwrap());
+    let to = text(out.path()).to_owned() + "/to";
+    let refused = refusal(FAILED, &["rescue", state, "-o", &to]);
+    assert!(refused.contains(&format!("in use by process {}", mount.pid())), "{refused}");
+    kill(&mut mount);
+    let inside = format!("{state}/to");
+    for (output, code, word) in [
+        (&inside[..], USAGE, "stays as it is"),
+        ("memory://", USAGE, "memory://"),
+        ("gs://bucket", USAGE, "gs://"),
+        ("file:///nowhere/at/all", FAILED, "nowhere"),
+        ("/dev/null", FAILED, "/dev/null"),
+    ] {
+        let refused = refusal(code, &["rescue", state, "-o", output]);
+        assert!(refused.contains(word), "{output}: {refused}");
+    }
+    refusal(USAGE, &["rescue", state, "-o", &to, "--region", "r"]);
+    refusal(USAGE, &["rescue", state]);
+    let refused = refusal(FAILED, &["rescue", text(out.path()), "-o", &to]);
+    assert!(refused.contains("is no state directory"), "{refused}");
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+/// A small disk, unmounted at the end.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn new(at: &'a Path, size: &str) -> Self {
+        let done =
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at));
+        assert!(done.status.success(), "a small disk is needed: {}", said(&done.stderr));
+        Self(at)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(self.0));
+    }
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_half_and_what_is_missing_is_told() {
+    let bench = Bench::new();
+    let mut mount = away(&bench);
+    let sizes = [("a", 1), ("b", 30), ("c", 2), ("d", 40), ("e", 3)];
+    for (name, mib) in sizes {
+        store(&at(&mount, name), noise(1, mib * MIB)).unwrap();
+    }
+    kill(&mut mount);
+    let small = tempfile::tempdir().unwrap();
+    let disk = Disk::new(small.path(), "16m");
+    let done = rescue(&bench, text(&disk.0.join("to")), &[]);
+    assert_eq!(done.status.code(), Some(FAILED));
+    let (told, failure) = (said(&done.stdout), said(&done.stderr));
+    assert!(
+        failure.ends_with(&format!("3 files, 0 directories, {} bytes rescued; 2 not rescued\n", 6 * MIB)),
+        "{failure}"
+    );
+    for name in ["b", "d"] {
+        assert!(
+            told.contains(&format!("{name:?}: not rescued: could not write {name:?}: No space left")),
+            "{told}"
+        );
+    }
+    let tree = tree_of(&disk.0.join("to")).unwrap();
+    let whole =
+        [("a", 1), ("c", 2), ("e", 3)].map(|(name, mib)| (name.to_owned(), Node::file(noise(1, mib * MIB))));
+    assert_eq!(tree, Tree::from(whole));
+}
