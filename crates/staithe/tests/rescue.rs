@@ -15,7 +15,7 @@ use real::ledger::{Node, Tree, tree_of};
 use real::{Bench, at, close, daemon, noise, refusal, run, start, store, text};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use staithe_testkit::{Fault, MountedDaemon, Operation, Versioning, When};
+use staithe_testkit::{Fault, MountedDaemon, Operation, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 const FAILED: i32 = 1;
@@ -24,10 +24,11 @@ const MIB: usize = 1 << 20;
 
 /// A mount in write-back of a store that takes nothing.
 fn away(bench: &Bench) -> MountedDaemon {
+    let mount = start(bench.daemon().args(["--write-mode=back", "--op-deadline=2s"]));
     for operation in [Operation::PutObject, Operation::CopyObject, Operation::CreateMultipartUpload] {
         bench.server.faults().inject(When::operation(operation), Fault::internal_error());
     }
-    start(bench.daemon().args(["--write-mode=back", "--op-deadline=2s"]))
+    mount
 }
 
 fn kill(mount: &mut MountedDaemon) {
@@ -93,24 +94,24 @@ fn shown(root: &Path) -> Shown {
 
 /// Files of several sizes and kinds, of which the store has none.
 fn work(root: &Path) {
-    fs::create_dir_all(root.join("new/sub/empty")).unwrap();
-    store(&root.join("new/sub/file"), noise(1, 100_000)).unwrap();
-    store(&root.join("new/nothing"), "").unwrap();
+    fs::create_dir_all(root.join("moved/sub/empty")).unwrap();
+    store(&root.join("moved/sub/file"), noise(1, 100_000)).unwrap();
+    store(&root.join("moved/first"), "").unwrap();
     store(&root.join("large"), noise(2, 20 * MIB)).unwrap();
     store(&root.join("removed"), "nobody wants it").unwrap();
-    symlink("sub/file", root.join("new/link")).unwrap();
+    symlink("sub/file", root.join("moved/link")).unwrap();
     let sparse = File::create(root.join("sparse")).unwrap();
     sparse.set_len(64 << 20).unwrap();
     sparse.write_all_at(b"in the middle", 30 << 20).unwrap();
     close(sparse).unwrap();
-    let tagged = root.join("new/sub/file");
+    let tagged = root.join("moved/sub/file");
     rustix::fs::setxattr(&tagged, "user.tag", b"\0red", rustix::fs::XattrFlags::empty()).unwrap();
     fs::set_permissions(&tagged, fs::Permissions::from_mode(0o640)).unwrap();
-    fs::set_permissions(root.join("new/sub"), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(root.join("moved/sub"), fs::Permissions::from_mode(0o750)).unwrap();
     let then = SystemTime::UNIX_EPOCH + Duration::new(1_234_567_890, 123_456_789);
     File::options().write(true).open(&tagged).unwrap().set_modified(then).unwrap();
     fs::remove_file(root.join("removed")).unwrap();
-    fs::rename(root.join("new"), root.join("moved")).unwrap();
+    fs::rename(root.join("moved/first"), root.join("moved/nothing")).unwrap();
 }
 
 #[test]
@@ -156,6 +157,53 @@ fn what_was_never_stored_is_rescued_whole_and_the_next_mount_stores_it_all_the_s
     assert_eq!(
         (done.status.code(), said(&done.stdout)),
         (Some(0), "there is nothing that was not stored\n".into())
+    );
+}
+
+#[test]
+fn what_is_in_a_renamed_directory_has_its_new_name() {
+    let bench = Bench::new();
+    for n in 0..3_u32 {
+        bench.bucket().put(&format!("old/stored{n}"), noise(n, 1000));
+    }
+    let mut mount = start(bench.daemon().args(["--write-mode=back", "--op-deadline=2s"]));
+    let faults = bench.server.faults();
+    let puts = When::operation(Operation::PutObject).key_where(|key| !key.ends_with('/'));
+    faults.inject(puts, Fault::internal_error());
+    fs::create_dir_all(at(&mount, "new/sub")).unwrap();
+    store(&at(&mount, "new/sub/file"), "unstored").unwrap();
+    store(&at(&mount, "old/file"), "unstored, too").unwrap();
+    // One that is done, and one that is not.
+    assert!(
+        wait_until(SOON, || fs::rename(at(&mount, "new"), at(&mount, "other")).is_ok()),
+        "{}",
+        mount.stderr()
+    );
+    let hold = faults.hold_requests(When::operation(Operation::CopyObject).after(1));
+    std::thread::scope(|scope| {
+        let (from, to) = (at(&mount, "old"), at(&mount, "other/old"));
+        let renaming = scope.spawn(move || fs::rename(from, to));
+        assert!(hold.wait_for_blocking(1, SOON), "{}", mount.stderr());
+        kill(&mut mount);
+        renaming.join().unwrap().unwrap_err();
+    });
+    hold.release();
+    faults.clear();
+    let out = tempfile::tempdir().unwrap();
+    let done = rescue(&bench, text(&out.path().join("to")), &[]);
+    let told = said(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{told}{}", said(&done.stderr));
+    assert!(told.contains("\"old/\": it was being renamed to \"other/old/\""), "{told}");
+    let mut tree = tree_of(&out.path().join("to")).unwrap();
+    tree.retain(|_, node| !matches!(node, Node::Dir { .. }));
+    let files = [("other/old/file", "unstored, too"), ("other/sub/file", "unstored")];
+    assert_eq!(tree, Tree::from(files.map(|(path, bytes)| (path.to_owned(), Node::file(bytes)))));
+    let mut mount = start(bench.daemon().args(["--write-mode=back"]));
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    let bucket = bench.bucket();
+    assert_eq!(bucket.get("other/old/file").unwrap(), b"unstored, too");
+    assert!(
+        bucket.get("other/old/stored2").unwrap() == noise(2, 1000) && bucket.get("old/stored2").is_none()
     );
 }
 
@@ -237,7 +285,7 @@ fn a_state_directory_in_use_and_an_output_that_cannot_be_are_refused() {
     }
     refusal(USAGE, &["rescue", state, "-o", &to, "--region", "r"]);
     refusal(USAGE, &["rescue", state]);
-    let refused = refusal(FAILED, &["rescue", text(out.path()), "-o", &to]);
+    let refused = refusal(FAILED, &["rescue", "/usr", "-o", &to]);
     assert!(refused.contains("is no state directory"), "{refused}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }
