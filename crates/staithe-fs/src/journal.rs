@@ -130,12 +130,20 @@ impl Journal {
     }
 }
 
-/// What can be read of the intents in `dir` that were recorded and not completed, oldest first, and in a few words each
-/// what cannot. Changes nothing there. O(its length).
+/// What could be read of a journal.
+#[derive(Debug)]
+pub(crate) struct Salvaged {
+    /// The intents that were recorded and not completed, oldest first.
+    pub(crate) intents: Vec<(IntentId, Intent)>,
+    /// What could not be read, each in a few words.
+    pub(crate) damage: Vec<String>,
+}
+
+/// Reads what can be read of the journal in `dir`, and changes nothing there. O(its length).
 ///
 /// # Errors
 /// `Invalid` if another process has it open, or a newer version wrote any of it; `Io`.
-pub(crate) fn salvage(dir: &Path) -> Result<(Vec<(IntentId, Intent)>, Vec<String>)> {
+pub(crate) fn salvage(dir: &Path) -> Result<Salvaged> {
     let Salvage { records, mut damage } = DiskJournal::salvage(dir).map_err(failed)?;
     let mut intents = Vec::with_capacity(records.len());
     for (id, record) in records {
@@ -145,7 +153,7 @@ pub(crate) fn salvage(dir: &Path) -> Result<(Vec<(IntentId, Intent)>, Vec<String
             Err(error) => damage.push(error.to_string()),
         }
     }
-    Ok((intents, damage))
+    Ok(Salvaged { intents, damage })
 }
 
 fn failed(error: JournalError) -> FsError {

@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 pub use report::{MissingBytes, RescueReport, RescueTo, Rescued, RescuedKind};
 
 use self::bytes::{Bytes, Found};
-use self::directory::Directory;
+use self::directory::{Directory, Finished};
 use self::plan::{Item, Plan, plan};
 use self::volume::{Sending, Volume};
 use crate::api::Kind;
@@ -43,7 +43,7 @@ use crate::cache::is_map;
 use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::intent::AttributesIntent;
-use crate::journal;
+use crate::journal::{self, Salvaged};
 use crate::metadata::FileMeta;
 use crate::owned_dir::Visit;
 use crate::state_dir::may_be_lost;
@@ -79,17 +79,19 @@ pub async fn rescue(
 ) -> Result<RescueReport> {
     let stop = Stop::default();
     let dir = state_dir.to_owned();
-    let (_visit, damage, pending) = blocking(move || {
+    let (_visit, damage, intents) = blocking(move || {
         let visit = Visit::begin("state directory", &dir)?;
-        let (pending, mut damage) = match dir.join("journal").try_exists() {
-            Ok(false) => (Vec::new(), vec![String::from("the journal is missing")]),
+        let Salvaged { intents, mut damage } = match dir.join("journal").try_exists() {
+            Ok(false) => {
+                Salvaged { intents: Vec::new(), damage: vec![String::from("the journal is missing")] }
+            }
             _ => journal::salvage(&dir.join("journal"))?,
         };
         damage.extend(visit.damage.clone());
-        Ok((visit, damage, pending))
+        Ok((visit, damage, intents))
     })
     .await?;
-    let Plan { directories, files, attributes, notes, spoken_of } = plan(pending, &state_dir.join("staging"));
+    let Plan { directories, files, attributes, notes, spoken_of } = plan(intents, &state_dir.join("staging"));
     let output = Output::open(to, state_dir, stop.0.clone()).await?;
     let mut run = Run { output, report: RescueReport::default(), tell };
     for damage in damage {
@@ -99,11 +101,15 @@ pub async fn rescue(
     run.files(files).await;
     let dir = state_dir.to_owned();
     let (lost, failed) = blocking(move || Ok(lost(&dir, &spoken_of))).await?;
-    failed.iter().for_each(|failed| run.tell(failed));
+    for failed in failed {
+        run.tell(&failed);
+    }
     run.files(lost).await;
     run.attributes(&attributes).await;
     run.finish(made).await?;
-    notes.iter().for_each(|note| run.tell(note));
+    for note in notes {
+        run.tell(&note);
+    }
     Ok(run.report)
 }
 
@@ -266,11 +272,12 @@ impl Run<'_> {
     /// Begins to bring out a file; all of it, where that is not sent. What is to be told then.
     async fn file(&self, item: Item) -> (Rescued, Begun) {
         let Item { kind, key, path, mut meta, bytes: local, base } = item;
+        let tag = base.as_ref().map(|(_, version)| version.etag.clone());
         let opened = blocking(move || {
             let what = format!("could not open {}", local.file.display());
-            local.open().map_err(|error| FsError::local(&format!("{what}: {error}"), error))
+            local.open(tag.as_ref()).map_err(|error| FsError::local(&format!("{what}: {error}"), error))
         });
-        let Found { bytes, missing } = match opened.await {
+        let Found { bytes, missing, fetched } = match opened.await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 let why = "its bytes are not here any more: the store had them, or somebody took them";
@@ -286,7 +293,7 @@ impl Run<'_> {
             (rescued.kind, meta.kind) = (RescuedKind::File, Kind::File);
             let (key, version) = base.unzip();
             let key = key.map_or_else(|| rescued.key.clone(), |key| key.as_str().to_owned());
-            rescued.missing = Some(MissingBytes { ranges: missing, key, version });
+            rescued.missing = Some(MissingBytes { ranges: missing, fetched, key, version });
         }
         match self.put(&wanted, rescued.kind, meta, bytes).await {
             Ok((place, unlike, begun)) => {
@@ -349,14 +356,13 @@ impl Run<'_> {
     async fn finish(&mut self, made: Vec<Rescued>) -> Result<()> {
         let Output::Directory(directory) = &self.output else { return Ok(()) };
         let directory = directory.clone();
-        let (unlike, once) = blocking(move || directory.finish()).await?;
-        let unlike: BTreeMap<String, String> = unlike.into_iter().collect();
+        let Finished { unlike, lacks_owners } = blocking(move || directory.finish()).await?;
         for mut rescued in made {
             rescued.unlike = rescued.path.as_ref().and_then(|path| unlike.get(path).cloned());
             self.tell(&rescued);
         }
-        if let Some(once) = once {
-            self.tell(&Rescued::note("", once));
+        if lacks_owners {
+            self.tell(&Rescued::note("", "owners are not kept: only root may give files away"));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -117,10 +118,12 @@ fn in_json(rescued: &Rescued) -> Value {
         "lacks_attributes": unlike,
         "remark": remark,
     });
-    if let Some(MissingBytes { ranges, key, version }) = missing {
-        let ranges: Vec<_> = ranges.iter().map(|range| [range.start, range.end]).collect();
+    if let Some(MissingBytes { ranges, fetched, key, version }) = missing {
+        let pairs =
+            |ranges: &[Range<u64>]| ranges.iter().map(|range| [range.start, range.end]).collect::<Vec<_>>();
         line["missing"] = json!({
-            "ranges": ranges,
+            "ranges": pairs(ranges),
+            "fetched": pairs(fetched),
             "key": key,
             "etag": version.as_ref().map(|version| version.etag.as_str()),
             "version_id": version.as_ref().and_then(|version| version.id.as_ref()).map(VersionId::as_str),
@@ -171,14 +174,7 @@ fn in_words(rescued: &Rescued) -> String {
     line
 }
 
-fn in_part(MissingBytes { ranges, key, version }: &MissingBytes) -> String {
-    let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-    let shown: Vec<String> =
-        ranges.iter().take(RANGES_SHOWN).map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
-    let more = match ranges.len().saturating_sub(RANGES_SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more ranges (--json lists them)"),
-    };
+fn in_part(MissingBytes { ranges, fetched, key, version }: &MissingBytes) -> String {
     let version = match version {
         Some(version) => {
             let id = version.id.as_ref().map(|id| format!(", id {}", id.as_str())).unwrap_or_default();
@@ -186,8 +182,28 @@ fn in_part(MissingBytes { ranges, key, version }: &MissingBytes) -> String {
         }
         None => String::new(),
     };
-    let of = plain(&format!("{key:?}{version}"));
-    format!("; only in part: {bytes} bytes of the object {of}, are not here: {}{more}", shown.join(", "))
+    let (of, bytes, which) = (plain(&format!("{key:?}{version}")), total(ranges), listed(ranges));
+    if total(fetched) == bytes {
+        return format!("; the other {bytes} bytes seem to be those of the object {of}: {which}");
+    }
+    let but = match fetched.is_empty() {
+        true => String::new(),
+        false => format!("; but it seems that of these are: {}", listed(fetched)),
+    };
+    format!("; only in part: {bytes} bytes of the object {of}, are not here: {which}{but}")
+}
+
+fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+fn listed(ranges: &[Range<u64>]) -> String {
+    let shown = ranges.iter().take(RANGES_SHOWN).map(|range| format!("{}-{}", range.start, range.end - 1));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match ranges.len().saturating_sub(RANGES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more ranges (--json lists them)"),
+    }
 }
 
 fn plain(text: &str) -> String {

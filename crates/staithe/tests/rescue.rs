@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use real::ledger::{Node, Tree, tree_of};
-use real::{Bench, at, close, daemon, noise, refusal, run, start, store, text};
-use rustix::process::Signal;
+use real::{Bench, at, close, daemon, noise, refusal, run, spawn, start, store, text};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use staithe_testkit::{Fault, MountedDaemon, Operation, Versioning, When, wait_until};
 
@@ -49,8 +49,11 @@ fn rescue(bench: &Bench, output: &str, options: &[&str]) -> Output {
     done
 }
 
-/// Everything below a directory: bytes, mode, time of modification but that of the lock.
-fn bytes_below(dir: &Path) -> BTreeMap<PathBuf, (u32, (i64, i64), Vec<u8>)> {
+/// Mode, time of modification, bytes.
+type Look = (u32, (i64, i64), Vec<u8>);
+
+/// Everything below a directory; without the time of the lock.
+fn bytes_below(dir: &Path) -> BTreeMap<PathBuf, Look> {
     let (mut all, mut dirs) = (BTreeMap::new(), vec![dir.to_owned()]);
     while let Some(next) = dirs.pop() {
         for entry in fs::read_dir(next).unwrap() {
@@ -336,4 +339,48 @@ fn on_a_full_disk_nothing_is_half_and_what_is_missing_is_told() {
     let whole =
         [("a", 1), ("c", 2), ("e", 3)].map(|(name, mib)| (name.to_owned(), Node::file(noise(1, mib * MIB))));
     assert_eq!(tree, Tree::from(whole));
+}
+
+#[test]
+fn one_that_is_stopped_leaves_nothing_on_its_way() {
+    let bench = Bench::new();
+    let mut mount = away(&bench);
+    store(&at(&mount, "file"), noise(1, MIB)).unwrap();
+    kill(&mut mount);
+    bench.server.faults().clear();
+    assert!(bench.server.create_bucket("other", Versioning::Off));
+    let hold = bench.server.faults().hold_requests(When::operation(Operation::PutObject).key("file"));
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    command.arg("rescue").arg(bench.state.path()).args(["-o", "s3://other"]).envs(bench.server.env());
+    command.env("TMPDIR", scratch.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let before = bytes_below(bench.state.path());
+    let rescuing = spawn(&mut command);
+    assert!(hold.wait_for_blocking(1, SOON));
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    kill_process(Pid::from_child(&rescuing), Signal::TERM).unwrap();
+    let done = rescuing.wait_with_output().unwrap();
+    hold.release();
+    assert_eq!((done.status.code(), done.stdout.len()), (Some(FAILED), 0));
+    assert_eq!(said(&done.stderr), "staithe: stopped; what was told is rescued\n");
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    assert!(bytes_below(bench.state.path()) == before);
+}
+
+#[test]
+fn a_disk_that_can_only_be_read_is_enough() {
+    let bench = Bench::new();
+    let mut mount = away(&bench);
+    store(&at(&mount, "file"), "bytes").unwrap();
+    kill(&mut mount);
+    drop(mount);
+    let (seen, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let script = "mount --bind \"$1\" \"$2\" && mount -o remount,bind,ro \"$2\"";
+    let done = run(Command::new("sh").args(["-c", script, "sh"]).arg(bench.state.path()).arg(seen.path()));
+    assert!(done.status.success(), "{}", said(&done.stderr));
+    let disk = Disk(seen.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_staithe"));
+    let done = run(command.arg("rescue").arg(disk.0).arg("-o").arg(out.path()));
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done.stderr));
+    assert_eq!(said(&done.stdout), "\"file\": 5 bytes\n1 files, 0 directories, 5 bytes rescued\n");
 }

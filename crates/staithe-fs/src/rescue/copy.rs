@@ -38,12 +38,11 @@ pub(super) fn copy_sparse(from: impl AsFd, to: impl AsFd, len: u64, stop: &Atomi
             }
             let most = (end - at).min(PIECE);
             let copied = if buffer.is_empty() { by_the_disk(from, to, at, most)? } else { None };
-            at += match copied {
-                Some(copied) => copied,
-                None => {
-                    buffer.resize(BUFFER, 0);
-                    by_hand(from, to, at, most, &mut buffer)?
-                }
+            at += if let Some(copied) = copied {
+                copied
+            } else {
+                buffer.resize(BUFFER, 0);
+                by_hand(from, to, at, most, &mut buffer)?
             };
         }
     }

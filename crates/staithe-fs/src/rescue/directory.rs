@@ -5,6 +5,7 @@
 //! 2. A file has its name when it is whole; until then it is [`ASIDE`], one at a time.
 //! 3. Directories get their attributes at the end: making names in them would change their times, or be forbidden.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -43,6 +44,15 @@ pub(super) struct Directory {
     lacks_owners: AtomicBool,
     /// Whether the disk was full once.
     was_full: AtomicBool,
+}
+
+/// What was not possible in a directory.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// The attributes that directories could not be given, by path.
+    pub(super) unlike: BTreeMap<String, String>,
+    /// Whether files should have had other owners.
+    pub(super) lacks_owners: bool,
 }
 
 impl Directory {
@@ -199,16 +209,15 @@ impl Directory {
         }
     }
 
-    /// Gives directories their attributes, and makes all of it durable. What could not be given to which of them, and what
-    /// is to be said once.
+    /// Gives directories their attributes, and makes all of it durable.
     ///
     /// # Errors
     /// The disk's; then nothing is certain to be durable.
-    pub(super) fn finish(&self) -> Result<(Vec<(String, String)>, Option<&'static str>)> {
+    pub(super) fn finish(&self) -> Result<Finished> {
         let mut dressed = std::mem::take(&mut *self.dressed.lock());
         // What is below can be opened yet.
         dressed.sort_by(|(one, _), (other, _)| other.cmp(one));
-        let mut unlike = Vec::new();
+        let mut unlike = BTreeMap::new();
         for (path, meta) in dressed {
             let lacks = match File::open(self.root.join(&path)) {
                 Ok(dir) => self.dress(&dir, &meta),
@@ -219,8 +228,7 @@ impl Directory {
         let synced = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
         let root = self.root.display().to_string();
         synced.map_err(|error| failed("make durable what is in", &root, error))?;
-        let once = "owners are not kept: only root may give files away";
-        Ok((unlike, self.lacks_owners.load(Ordering::Relaxed).then_some(once)))
+        Ok(Finished { unlike, lacks_owners: self.lacks_owners.load(Ordering::Relaxed) })
     }
 }
 

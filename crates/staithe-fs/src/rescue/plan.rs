@@ -51,7 +51,8 @@ pub(super) struct Local {
     pub(super) file: PathBuf,
     /// Its size is that of the file, but no more than this, in bytes.
     pub(super) size_most: u64,
-    /// How many bytes of the base show, where nothing is dirty.
+    /// How many bytes the base has, and how many of them show, where nothing is dirty.
+    pub(super) base_size: u64,
     pub(super) base_limit: u64,
     pub(super) dirty: RangeSet<u64>,
 }
@@ -59,7 +60,7 @@ pub(super) struct Local {
 impl Local {
     /// All of a file.
     pub(super) fn all_of(file: PathBuf) -> Self {
-        Self { file, size_most: u64::MAX, base_limit: 0, dirty: RangeSet::new() }
+        Self { file, size_most: u64::MAX, base_size: 0, base_limit: 0, dirty: RangeSet::new() }
     }
 }
 
@@ -103,7 +104,7 @@ pub(super) fn plan(mut pending: Vec<(IntentId, Intent)>, staging: &Path) -> Plan
                 let version = told(&old.version);
                 let note = format!(
                     "it was renamed to {:?}: if {version} is there yet, it is to go",
-                    &*old.copy.as_str()
+                    old.copy.as_str()
                 );
                 plan.notes.push(Rescued::note(old.key.as_str(), note));
             }
@@ -160,10 +161,12 @@ fn base_key(intent: &Intent) -> Option<Key> {
 
 fn item(store: StoreIntent, base_key: Option<Key>, staging: &Path) -> Item {
     let kind = if store.meta.kind == Kind::Symlink { RescuedKind::Symlink } else { RescuedKind::File };
+    let base_size = store.state.base_size.unwrap_or(0);
     let bytes = Local {
         file: staging.join(&store.staging_name),
         size_most: store.state.size,
-        base_limit: store.state.base_limit.min(store.state.base_size.unwrap_or(0)),
+        base_size,
+        base_limit: store.state.base_limit.min(base_size),
         dirty: store.state.dirty,
     };
     let (key, path) = (store.key.as_str().to_owned(), path_of(&store.key));
@@ -199,7 +202,7 @@ mod tests {
     }
 
     fn store(path: &str, staging: &str) -> Intent {
-        let dirty = [5..10].into_iter().collect();
+        let dirty = std::iter::once(5..10).collect();
         Intent::Store(Box::new(StoreIntent {
             key: key(path),
             staging_name: staging.to_owned(),

@@ -43,11 +43,14 @@ pub enum RescuedKind {
     Damage,
 }
 
-/// Bytes of a file that are not here: they were those of an object, and never fetched.
+/// Bytes of a file that nothing says are here: they were those of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingBytes {
     /// Where in the file, in bytes: ascending, disjoint. The same places of the object have them.
     pub ranges: Vec<Range<u64>>,
+    /// Those of them that were fetched and are there all the same, as far as it can be told from how they lie on the disk;
+    /// nothing vouches for them.
+    pub fetched: Vec<Range<u64>>,
     /// The key of the object.
     pub key: String,
     /// The version of it, if that is known.

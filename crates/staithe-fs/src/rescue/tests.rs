@@ -94,12 +94,12 @@ impl Left {
         Ok((report?, told))
     }
 
-    async fn to_directory(&mut self) -> (RescueReport, Vec<Rescued>) {
+    async fn brought_out(&mut self) -> (RescueReport, Vec<Rescued>) {
         self.say();
         self.rescue(RescueTo::Directory(self.place())).await.unwrap()
     }
 
-    async fn to_store(&mut self, store: &Arc<MemoryStore>) -> (RescueReport, Vec<Rescued>) {
+    async fn stored(&mut self, store: &Arc<MemoryStore>) -> (RescueReport, Vec<Rescued>) {
         self.say();
         let scratch = tempfile::tempdir().unwrap();
         let to = RescueTo::Store {
@@ -113,8 +113,11 @@ impl Left {
     }
 }
 
-/// Every file below a directory with its bytes, mode and time, and every directory.
-fn bytes_below(dir: &Path) -> BTreeMap<PathBuf, (u32, (i64, i64), Vec<u8>)> {
+/// Mode, time of modification, bytes.
+type Look = (u32, (i64, i64), Vec<u8>);
+
+/// Every file below a directory, and every directory.
+fn bytes_below(dir: &Path) -> BTreeMap<PathBuf, Look> {
     let (mut all, mut dirs) = (BTreeMap::new(), vec![dir.to_owned()]);
     while let Some(next) = dirs.pop() {
         for entry in std::fs::read_dir(next).unwrap() {
@@ -146,7 +149,7 @@ async fn object(store: &MemoryStore, at: &str) -> Option<(Vec<u8>, staithe_store
 #[tokio::test]
 async fn there_is_nothing() {
     let mut left = Left::new();
-    let (report, told) = left.to_directory().await;
+    let (report, told) = left.brought_out().await;
     assert!(report.is_empty() && report.is_whole() && told.is_empty());
 }
 
@@ -166,7 +169,7 @@ async fn what_is_in_the_way_of_something_is_beside_it() {
     left.file("link", b"/etc").meta.kind = Kind::Symlink;
     left.file("link/passwd", b"not there");
     left.file(".rescue-under-way", b"ours?");
-    let (report, told) = left.to_directory().await;
+    let (report, told) = left.brought_out().await;
     assert_eq!((report.files, report.directories, report.failed), (11, 1, 0), "{told:?}");
     assert!(report.is_whole());
     let out = left.place();
@@ -201,7 +204,7 @@ async fn attributes_come_along() {
         meta: self::meta(Kind::File, 0o600),
     })));
     left.intents.push(Intent::Upload { key: key("large"), upload_id: UploadId::new("u") });
-    let (report, told) = left.to_directory().await;
+    let (report, told) = left.brought_out().await;
     assert!(report.is_whole(), "{told:?}");
     assert_eq!((report.files, report.directories, report.attributes, report.bytes), (1, 2, 1, 5));
     let file = left.place().join("d/e/f");
@@ -235,27 +238,61 @@ async fn what_is_not_all_here_says_so() {
     let staged = left.dir.path().join("staging/staged1");
     let staged = std::fs::File::options().write(true).open(staged).unwrap();
     staged.set_len(size).unwrap();
-    staged.write_all_at(&[7; 100_000], dirty.start).unwrap();
-    staged.write_all_at(&[8; 248_576], 800_000).unwrap();
-    let (report, told) = left.to_directory().await;
+    staged.write_all_at(&vec![7; 100_000], dirty.start).unwrap();
+    staged.write_all_at(&vec![8; 248_576], 800_000).unwrap();
+    let (report, told) = left.brought_out().await;
     assert_eq!((report.files, report.partial, report.bytes), (1, 1, 100_000 + size - 800_000));
     assert!(!report.is_whole());
     let missing = told[0].missing.clone().unwrap();
     assert_eq!((missing.ranges, &missing.key[..]), (vec![0..300_000, 400_000..800_000], "big"));
+    assert_eq!(missing.fetched, []);
     assert_eq!(missing.version, Some(version()));
     let made = std::fs::read(left.place().join("big.partial")).unwrap();
     assert!(
         made.len() as u64 == size
-            && made[300_000..400_000] == [7; 100_000]
-            && made[800_000..] == [8; 248_576]
+            && made[300_000..400_000].iter().all(|byte| *byte == 7)
+            && made[800_000..].iter().all(|byte| *byte == 8)
     );
     assert!(made[400_000..800_000].iter().all(|byte| *byte == 0));
     assert!(left.place().join("big.partial").metadata().unwrap().blocks() * 512 < 500_000);
     // A file that is shorter than it is said to be was cut later.
     staged.set_len(350_000).unwrap();
     std::fs::remove_dir_all(left.place()).unwrap();
-    let (_, told) = left.to_directory().await;
-    assert_eq!(told[0].missing.clone().unwrap().ranges, [0..300_000]);
+    let (_, told) = left.brought_out().await;
+    assert_eq!(told[0].missing.clone().unwrap().ranges.first(), Some(&(0..300_000)));
+}
+
+#[tokio::test]
+async fn what_was_fetched_of_an_object_is_told_from_what_was_not() {
+    let mut left = Left::new();
+    let edited = |left: &mut Left, path: &str, etag: &str, dirty: std::ops::Range<u64>, bytes: &[u8]| {
+        let intent = left.file(path, bytes);
+        intent.base = Some(Version { etag: ETag::new(etag), id: None });
+        (intent.state.base_size, intent.state.base_limit) = (Some(12), 12);
+        intent.state.dirty.insert(dirty);
+    };
+    // The MD5 sum of "hello world\n".
+    let sum = "\"6f5902ac237024bdd0c176cb93063dc4\"";
+    edited(&mut left, "appended", sum, 12..17, b"hello world\nmore\n");
+    edited(&mut left, "other", &sum.replace('6', "7"), 12..17, b"hello world\nmore\n");
+    edited(&mut left, "edited", sum, 0..5, b"HELLO world\n");
+    edited(&mut left, "not fetched", sum, 0..5, b"HELLO\0\0\0\0\0\0\0");
+    let (report, told) = left.brought_out().await;
+    assert_eq!((report.files, report.partial), (4, 3));
+    let missing: BTreeMap<_, _> =
+        told.iter().filter_map(|r| Some((&r.key[..], r.missing.clone()?))).collect();
+    let ranges = |key: &str| {
+        let MissingBytes { ranges, fetched, .. } = &missing[key];
+        (ranges.first().cloned(), fetched.first().cloned())
+    };
+    assert_eq!(ranges("other"), (Some(0..12), Some(0..12)));
+    assert_eq!(ranges("edited"), (Some(5..12), Some(5..12)));
+    assert_eq!(ranges("not fetched"), (Some(5..12), None));
+    let read = |path: &str| std::fs::read_to_string(left.place().join(path)).unwrap();
+    assert_eq!(
+        (read("appended"), read("edited.partial")),
+        ("hello world\nmore\n".into(), "HELLO world\n".into())
+    );
 }
 
 #[tokio::test]
@@ -269,7 +306,7 @@ async fn bytes_without_a_name_are_in_lost_and_found() {
     left.file("gone", b"x");
     left.say();
     std::fs::remove_file(left.dir.path().join("staging/staged4")).unwrap();
-    let (report, told) = left.to_directory().await;
+    let (report, told) = left.brought_out().await;
     assert_eq!((report.files, report.failed), (3, 2), "{told:?}");
     let read = |path: &str| std::fs::read_to_string(left.place().join(path)).unwrap();
     assert_eq!(read("lost+found/staged2"), "nobody's");
@@ -290,7 +327,7 @@ async fn of_a_damaged_journal_the_rest_is_rescued() {
     let at = bytes.windows(5).position(|window| window == b"file2").unwrap();
     bytes[at] = b'F';
     std::fs::write(&log, bytes).unwrap();
-    let (report, told) = left.to_directory().await;
+    let (report, told) = left.brought_out().await;
     assert_eq!((report.files, report.damaged, report.is_whole()), (5, 1, false), "{told:?}");
     let read = |path: &str| std::fs::read_to_string(left.place().join(path)).unwrap();
     assert_eq!(
@@ -366,7 +403,7 @@ async fn another_volume_has_it_as_a_mount_stores_it() {
         left.file(&format!("many/{n}"), format!("bytes {n}").as_bytes());
     }
     left.stage(b"nobody's");
-    let (report, told) = left.to_store(&store).await;
+    let (report, told) = left.stored(&store).await;
     assert!(report.is_whole(), "{told:?}");
     assert_eq!((report.files, report.directories), (47, 2));
     let places = places(&told);

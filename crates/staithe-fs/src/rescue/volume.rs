@@ -83,24 +83,21 @@ impl Volume {
     /// The store's.
     pub(super) async fn at(&self, path: &str) -> Result<Option<Kind>> {
         self.refuse_given_up()?;
-        let (mut ino, mut kind, mut met) = (Ino::ROOT, Some(Kind::Directory), Vec::new());
-        for name in path.split('/') {
-            let found = match self.fs.lookup(ino, name).await {
-                Ok(Lookup::Found(entry)) => entry.attr,
-                Ok(Lookup::Absent { .. }) => {
-                    kind = None;
-                    break;
-                }
-                Err(error) => {
-                    met.iter().for_each(|ino| self.fs.forget(*ino, 1));
-                    return Err(self.may_give_up(error));
-                }
-            };
-            met.push(found.ino);
-            (ino, kind) = (found.ino, Some(found.kind));
+        let mut met = vec![(Ino::ROOT, Kind::Directory)];
+        let mut walk = async || {
+            for name in path.split('/') {
+                let parent = met.last().map_or(Ino::ROOT, |(ino, _)| *ino);
+                let Lookup::Found(entry) = self.fs.lookup(parent, name).await? else { return Ok(None) };
+                met.push((entry.attr.ino, entry.attr.kind));
+            }
+            Ok(met.last().map(|(_, kind)| *kind))
+        };
+        let found = walk().await;
+        // Not before: what is referred to stays in memory.
+        for (ino, _) in &met[1..] {
+            self.fs.forget(*ino, 1);
         }
-        met.iter().for_each(|ino| self.fs.forget(*ino, 1));
-        Ok(kind)
+        found.map_err(|error| self.may_give_up(error))
     }
 
     /// Makes a directory; what there is to say of it.

@@ -108,13 +108,11 @@ impl Reading {
         }
         let mut said = Said::nothing();
         while said.end < len {
-            match self.frame(said.end, len).map(|entries| said.take(&entries, frame_len(&entries))) {
-                Some(Ok(())) => {}
-                _ => {
-                    let next = self.next_frame(said.end + 1, len);
-                    salvage.lacks(self.gap(said.end..next));
-                    said.end = next;
-                }
+            let taken = self.frame(said.end, len).map(|entries| said.take(&entries, frame_len(&entries)));
+            if !matches!(taken, Some(Ok(()))) {
+                let next = self.next_frame(said.end + 1, len);
+                salvage.lacks(self.gap(said.end..next));
+                said.end = next;
             }
         }
         if len < self.durable {
