@@ -186,9 +186,10 @@ fn in_part(MissingBytes { ranges, fetched, key, version }: &MissingBytes) -> Str
     if total(fetched) == bytes {
         return format!("; the other {bytes} bytes seem to be those of the object {of}: {which}");
     }
-    let but = match fetched.is_empty() {
-        true => String::new(),
-        false => format!("; but it seems that of these are: {}", listed(fetched)),
+    let but = if fetched.is_empty() {
+        String::new()
+    } else {
+        format!("; but of these there seem to be: {}", listed(fetched))
     };
     format!("; only in part: {bytes} bytes of the object {of}, are not here: {which}{but}")
 }

@@ -11,7 +11,7 @@ use super::StoreOptions;
 pub(crate) struct RescueOptions {
     /// The state directory of a mount that has ended
     pub(crate) state_dir: PathBuf,
-    /// A directory that is empty, or missing; or another volume: s3://bucket[/prefix] or file:///directory
+    /// A directory that is empty, or missing; or another volume: `s3://bucket[/prefix]` or `file:///directory`
     #[arg(short, long, value_name = "DIR|SOURCE")]
     pub(crate) output: OsString,
     #[command(flatten)]
