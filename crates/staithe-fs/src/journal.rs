@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use staithe_persist::{DiskJournal, Durability, Entry, Journal as _, JournalError, JournalErrorKind};
+use staithe_persist::{
+    DiskJournal, Durability, Entry, Journal as _, JournalError, JournalErrorKind, Salvage,
+};
 
 pub(crate) use staithe_persist::IntentId;
 
@@ -126,6 +128,32 @@ impl Journal {
         let pending = self.disk.pending().map_err(failed)?;
         pending.into_iter().map(|(id, record)| Ok((id, Intent::decode(&record)?))).collect()
     }
+}
+
+/// What could be read of a journal.
+#[derive(Debug)]
+pub(crate) struct Salvaged {
+    /// The intents that were recorded and not completed, oldest first.
+    pub(crate) intents: Vec<(IntentId, Intent)>,
+    /// What could not be read, each in a few words.
+    pub(crate) damage: Vec<String>,
+}
+
+/// Reads what can be read of the journal in `dir`, and changes nothing there. O(its length).
+///
+/// # Errors
+/// `Invalid` if another process has it open, or a newer version wrote any of it; `Io`.
+pub(crate) fn salvage(dir: &Path) -> Result<Salvaged> {
+    let Salvage { records, mut damage } = DiskJournal::salvage(dir).map_err(failed)?;
+    let mut intents = Vec::with_capacity(records.len());
+    for (id, record) in records {
+        match Intent::decode(&record) {
+            Ok(intent) => intents.push((id, intent)),
+            Err(error) if error.kind() == FsErrorKind::Invalid => return Err(error),
+            Err(error) => damage.push(error.to_string()),
+        }
+    }
+    Ok(Salvaged { intents, damage })
 }
 
 fn failed(error: JournalError) -> FsError {

@@ -16,8 +16,9 @@
 //! `streaming`: from the local disk to the store. `inode`, `table`, `handles`, `locks`: what is in memory, and who may
 //! change it. `cache`, `sums`, `provision`, `warm`: fetched bytes on the local disk. `lend`: local files, to a kernel.
 //! `room`, `reserve`: how much of the disk is whose. `state_dir`, `journal`, `keep`, `recovery`, `numbers`: what outlives a run; `failpoint`:
-//! where tests end one. `persist`, `door`, `sync`, `drain`: when what is dirty is stored. `verify`: whether all of
-//! that agrees with the store. `view`: what a bucket held at one moment. `live`: what changes while it is in use. `fate`: whether the volume is well.
+//! where tests end one; `rescue`: how it is brought out without the store. `persist`, `door`, `sync`, `drain`: when what
+//! is dirty is stored. `verify`: whether all of that agrees with the store. `view`: what a bucket held at one moment.
+//! `live`: what changes while it is in use. `fate`: whether the volume is well.
 //! `status`: what it says of itself.
 
 mod absences;
@@ -68,6 +69,7 @@ mod remote;
 mod remove;
 mod rename;
 mod rename_tree;
+mod rescue;
 mod reserve;
 mod revalidate;
 mod room;
@@ -103,6 +105,7 @@ pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};
 pub use persist::{Job, JobCounts, JobPhase};
 pub use refresh::{RefreshFailure, RefreshReport};
+pub use rescue::{MissingBytes, RescueReport, RescueTo, Rescued, RescuedKind, rescue};
 pub use status::{FsStatus, ReadStats};
 pub use sync::{SyncProgress, SyncReport};
 pub use verify::{Difference, DifferenceKind, Repair, VerifyProgress, VerifyRequest};

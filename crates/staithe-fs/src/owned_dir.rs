@@ -42,6 +42,61 @@ impl OwnedDir {
     }
 }
 
+/// A directory of ours that is only looked at, locked until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    /// The lock lives as long as this descriptor.
+    lock: File,
+    /// What the file of the lock said before; `None`: it could not be written to, and says that still.
+    before: Option<Vec<u8>>,
+    /// What is wrong with the directory, in a few words.
+    pub(crate) damage: Option<String>,
+}
+
+impl Visit {
+    /// Locks a directory that is there, on a disk that need not be writable, and changes nothing in it; as long as it is
+    /// locked its file says by whom. Blocks on the local disk.
+    ///
+    /// # Errors
+    /// `Invalid` if there is no such directory of ours, another process holds it, or a newer version wrote it; `Io` as the
+    /// disk answers.
+    pub(crate) fn begin(what: &'static str, path: &Path) -> Result<Self> {
+        let place = Place { what, path };
+        let file = path.join("lock");
+        let opened = match OpenOptions::new().read(true).write(true).open(&file) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&file),
+            opened => opened,
+        };
+        let mut lock = match opened {
+            Ok(lock) => lock,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                let sentence = format!("{} is no {what}: it has no lock", path.display());
+                return Err(FsError::new(FsErrorKind::Invalid, sentence));
+            }
+            Err(error) => return Err(failed("lock", place, error)),
+        };
+        take(place, &mut lock)?;
+        let damage = match is_of_our_format(place) {
+            Ok(true) => None,
+            Ok(false) => Some(format!("{place} lacks its \"format\"")),
+            Err(error) if error.kind() == FsErrorKind::Invalid => return Err(error),
+            Err(error) => Some(error.to_string()),
+        };
+        let mut before = Vec::new();
+        let is_said = lock.read_to_end(&mut before).and_then(|_| say_holder(&mut lock)).is_ok();
+        Ok(Self { lock, before: is_said.then_some(before), damage })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let Some(before) = &self.before else { return };
+        // It said who had held it, and what it says now is no worse.
+        let _ = self.lock.rewind().and_then(|()| self.lock.write_all(before));
+        let _ = self.lock.set_len(before.len() as u64);
+    }
+}
+
 /// A directory, and what sentences call it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -96,16 +151,26 @@ fn lock(dir: Place<'_>) -> Result<File> {
     let options =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = options.map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(in_use(dir, &mut file)),
-        Err(error) => return Err(failed(error.into())),
+    take(dir, &mut file)?;
+    say_holder(&mut file).map_err(failed)?;
+    Ok(file)
+}
+
+/// Takes the lock of an open file.
+fn take(dir: Place<'_>, file: &mut File) -> Result<()> {
+    match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(in_use(dir, file)),
+        Err(error) => Err(failed("lock", dir, error.into())),
     }
+}
+
+/// Leaves our process id in the file of a lock.
+fn say_holder(file: &mut File) -> io::Result<()> {
     let pid = format!("{}\n", std::process::id());
     // Written before it is cut to length: who reads in between sees a process id at its start.
-    file.rewind().and_then(|()| file.write_all(pid.as_bytes())).map_err(failed)?;
-    file.set_len(pid.len() as u64).map_err(failed)?;
-    Ok(file)
+    file.rewind().and_then(|()| file.write_all(pid.as_bytes()))?;
+    file.set_len(pid.len() as u64)
 }
 
 fn in_use(dir: Place<'_>, lock: &mut File) -> FsError {
@@ -155,16 +220,19 @@ fn incomplete(dir: Place<'_>, missing: &str) -> FsError {
 
 /// Refuses a layout that this version does not know; marks a new directory with ours.
 fn check_format(dir: Place<'_>) -> Result<()> {
+    if is_of_our_format(dir)? { Ok(()) } else { write_whole(dir, "format", &format!("{FORMAT}\n")) }
+}
+
+/// Refuses a layout that this version does not know; false if there is no word of any.
+fn is_of_our_format(dir: Place<'_>) -> Result<bool> {
     let path = dir.path.join("format");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return write_whole(dir, "format", &format!("{FORMAT}\n"));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed("read the format of", dir, error)),
     };
     match text.trim().parse::<u32>() {
-        Ok(FORMAT) => Ok(()),
+        Ok(FORMAT) => Ok(true),
         Ok(other) => {
             let sentence = format!(
                 "{dir} has format {other} and this version knows {FORMAT}: \
@@ -204,6 +272,30 @@ pub(crate) fn failed(what: &str, dir: Place<'_>, error: io::Error) -> FsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_visitor_locks_it_and_leaves_it_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let visit = || Visit::begin("state directory", dir.path());
+        assert_eq!(visit().unwrap_err().kind(), FsErrorKind::Invalid);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+        let owned = OwnedDir::open("state directory", dir.path(), &["staging"]).unwrap();
+        let refused = visit().unwrap_err().to_string();
+        assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
+        drop(owned);
+        let lock = dir.path().join("lock");
+        std::fs::write(&lock, "4194304\n").unwrap();
+        let visiting = visit().unwrap();
+        assert_eq!(visiting.damage, None);
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), format!("{}\n", std::process::id()));
+        OwnedDir::open("state directory", dir.path(), &["staging"]).unwrap_err();
+        drop(visiting);
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), "4194304\n");
+        std::fs::write(dir.path().join("format"), "2\n").unwrap();
+        assert_eq!(visit().unwrap_err().kind(), FsErrorKind::Invalid);
+        std::fs::remove_file(dir.path().join("format")).unwrap();
+        assert!(visit().unwrap().damage.is_some() && !dir.path().join("format").exists());
+    }
 
     #[test]
     fn a_full_disk_is_told_apart() {

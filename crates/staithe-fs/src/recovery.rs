@@ -239,7 +239,7 @@ impl Filesystem {
 
     /// The inode that a kept file was; `None` if its staging file is gone, which goes only when the store has the bytes,
     /// or a person took it.
-    fn revive_file(&self, intent: &StoreIntent) -> Result<Option<Arc<Inode>>> {
+    pub(crate) fn revive_file(&self, intent: &StoreIntent) -> Result<Option<Arc<Inode>>> {
         let StoreIntent { key, staging_name, state, base, meta, is_doubted } = intent.clone();
         let path = self.path_of(&key)?;
         if !self.state_dir.staging().join(&staging_name).try_exists().unwrap_or(true) {
@@ -294,7 +294,7 @@ impl Filesystem {
     }
 
     /// The inode of a directory whose marker is to be stored; that of a child that was revived before, if there was one.
-    fn revive_directory(&self, intent: MarkerIntent) -> Result<Arc<Inode>> {
+    pub(crate) fn revive_directory(&self, intent: MarkerIntent) -> Result<Arc<Inode>> {
         let path = self.path_of(&intent.key)?;
         let mut revived = self.named(path, intent.meta);
         revived.meta_dirty = true;
@@ -329,7 +329,7 @@ impl Filesystem {
     }
 
     /// Takes a revived inode out of memory again; its file, if it is still there, stays on the disk.
-    fn nameless_copy(&self, inode: &Arc<Inode>) {
+    pub(crate) fn nameless_copy(&self, inode: &Arc<Inode>) {
         inode.state().staged = None;
         inode.state().bytes_dirty = false;
         inode.state().meta_dirty = false;

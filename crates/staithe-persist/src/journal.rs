@@ -18,6 +18,8 @@ mod log;
 #[cfg(feature = "disk")]
 mod mark;
 mod memory;
+#[cfg(feature = "disk")]
+mod salvage;
 
 use bytes::Bytes;
 
@@ -25,6 +27,8 @@ use bytes::Bytes;
 pub use disk::DiskJournal;
 pub use error::{JournalError, JournalErrorKind};
 pub use memory::MemoryJournal;
+#[cfg(feature = "disk")]
+pub use salvage::Salvage;
 
 /// The name of one intent; ascending in the order of reserving. A journal gives them out, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

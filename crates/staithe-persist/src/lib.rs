@@ -137,7 +137,7 @@ pub use guards::{Barrier, Cancelling, Hold, Permit, Ticket};
 pub use info::{JobInfo, Stats};
 pub use job::{AttemptId, BarrierId, CancelId, Generation, HoldId, JobId, Key, ReserveId, TicketId};
 #[cfg(feature = "disk")]
-pub use journal::DiskJournal;
+pub use journal::{DiskJournal, Salvage};
 pub use journal::{Durability, Entry, IntentId, Journal, JournalError, JournalErrorKind, MemoryJournal};
 pub use order::{After, Needs, Order, Overlap, Priority, Retargeted};
 pub use queue::Queue;

@@ -4,8 +4,9 @@
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
 //! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
-//! `snapshot` writes down what a bucket holds. `live` is what may change while it is mounted, `fate` how it ends when
-//! the bucket does; `audit`, `systemd` and `metrics` tell others of it. `fstab` is mount(8)'s way in.
+//! `snapshot` writes down what a bucket holds, `rescue` brings out what was never stored. `live` is what may change
+//! while it is mounted, `fate` how it ends when the bucket does; `audit`, `systemd` and `metrics` tell others of it.
+//! `fstab` is mount(8)'s way in.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
 mod audit;
@@ -28,6 +29,7 @@ mod places;
 mod refresh;
 mod registry;
 mod reload;
+mod rescue;
 mod settings;
 mod snapshot;
 mod source;
@@ -83,6 +85,7 @@ fn run(command: Command, arguments: &[OsString]) -> Result<u8, Failure> {
         Command::Sync(options) => sync::run(&options),
         Command::Jobs(options) => jobs::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Rescue(options) => rescue::run(&options),
         Command::Snapshot(options) => snapshot::run(&options.command),
         Command::Reload(options) => reload::run(&options),
         Command::Top(_) => {

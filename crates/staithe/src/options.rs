@@ -9,9 +9,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::failure::Failure;
 
 mod reload;
+mod rescue;
 mod snapshot;
 
 pub(crate) use reload::ReloadOptions;
+pub(crate) use rescue::RescueOptions;
 pub(crate) use snapshot::{
     CreateOptions, DiffOptions, ListOptions, SnapshotCommand, SnapshotOptions, SwapOptions,
 };
@@ -55,6 +57,13 @@ pub(crate) enum Command {
     Reload(ReloadOptions),
     /// Compare what is here of a mount with what the store has, and mend what differs
     Verify(VerifyOptions),
+    /// Bring out what a mount that has ended never stored, to a directory or another bucket
+    #[command(
+        after_help = "Nothing in STATE_DIR changes. Files go under their keys, with the prefix of their mount; what \
+        is not all here is NAME.partial, what has the name of something else NAME.conflict-1. To store everything \
+        where it belongs, mount the same source again instead."
+    )]
+    Rescue(RescueOptions),
     /// Write down what a bucket holds, and compare what was written down
     Snapshot(SnapshotOptions),
 }
@@ -74,6 +83,7 @@ impl Command {
             Self::Refresh(_) => "refresh",
             Self::Reload(_) => "reload",
             Self::Verify(_) => "verify",
+            Self::Rescue(_) => "rescue",
             Self::Snapshot(_) => "snapshot",
         }
     }

@@ -25,9 +25,9 @@ const VERSION: u32 = 1;
 /// Length of the header in bytes.
 pub(super) const HEADER: u64 = 40;
 /// Length of what stands before the entries of a frame, in bytes.
-const FRAME_HEAD: usize = 12;
-const RECORD: u8 = 1;
-const COMPLETE: u8 = 2;
+pub(super) const FRAME_HEAD: usize = 12;
+pub(super) const RECORD: u8 = 1;
+pub(super) const COMPLETE: u8 = 2;
 /// Read ahead while a log is gone through, in bytes.
 const READ_AHEAD: usize = 256 << 10;
 
@@ -76,7 +76,7 @@ impl Said {
     }
 
     /// Takes in the entries of the frame at the end, which is `frame` bytes long with its head.
-    fn take(&mut self, entries: &[u8], frame: u64) -> Result<(), JournalError> {
+    pub(super) fn take(&mut self, entries: &[u8], frame: u64) -> Result<(), JournalError> {
         let start = self.end + FRAME_HEAD as u64;
         let mut rest = entries;
         while let [kind, tail @ ..] = rest {
@@ -135,7 +135,7 @@ impl Header {
         bytes
     }
 
-    fn decode(bytes: &[u8; HEADER as usize]) -> Result<Self, JournalError> {
+    pub(super) fn decode(bytes: &[u8; HEADER as usize]) -> Result<Self, JournalError> {
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let version = u32::from_le_bytes(std::array::from_fn(|i| bytes[8 + i]));
         if &bytes[..8] != MAGIC {
@@ -185,7 +185,7 @@ pub(super) fn frame(log: u64, at: u64, entries: &[Entry]) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn frame_sum(log: u64, at: u64, len: [u8; 4], entries: &[u8]) -> u64 {
+pub(super) fn frame_sum(log: u64, at: u64, len: [u8; 4], entries: &[u8]) -> u64 {
     checksum(&[&log.to_le_bytes(), &at.to_le_bytes(), &len, entries])
 }
 

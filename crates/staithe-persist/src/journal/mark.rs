@@ -49,31 +49,16 @@ impl Mark {
 
     /// The one that is there. Changes nothing.
     pub(super) fn read(dir: &Path) -> Result<Self, JournalError> {
-        let read = || {
-            let file = open(dir)?;
-            // One byte more than it has: a longer one is not ours.
-            let mut bytes = vec![0; LEN + 1];
-            let mut len = 0;
-            while let n @ 1.. = file.read_at(&mut bytes[len..], len as u64)? {
-                len += n;
-            }
-            bytes.truncate(len);
-            Ok((file, bytes))
-        };
-        let (file, bytes) = read().map_err(|error| super::disk::failed("read the mark of", error))?;
-        let slots = (bytes.len() == LEN).then(|| [decode(&bytes[..SLOT]), decode(&bytes[SLOT..])]);
-        let (reached, older) = match slots {
-            Some([Some(first), Some(second)]) if first > second => (first, 1),
-            Some([_, Some(second)]) => (second, 0),
-            Some([Some(first), None]) => (first, 1),
-            _ => {
-                return Err(JournalError::new(
-                    JournalErrorKind::Broken,
-                    "the mark of the journal is damaged",
-                ));
-            }
-        };
+        let file = open(dir).map_err(|error| super::disk::failed("read the mark of", error))?;
+        let (reached, older) = read(&file)?;
         Ok(Self { file, reached, older })
+    }
+
+    /// What the one that is there has reached, for who may only read. Changes nothing.
+    pub(super) fn look(dir: &Path) -> Result<Reached, JournalError> {
+        let file = File::open(dir.join(NAME));
+        let file = file.map_err(|error| super::disk::failed("read the mark of", error))?;
+        read(&file).map(|(reached, _)| reached)
     }
 
     pub(super) fn reached(&self) -> Reached {
@@ -93,6 +78,28 @@ impl Mark {
     /// Makes durable what was reached.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+/// What a mark has reached, and which slot has the older word.
+fn read(file: &File) -> Result<(Reached, usize), JournalError> {
+    let read = || {
+        // One byte more than it has: a longer one is not ours.
+        let mut bytes = vec![0; LEN + 1];
+        let mut len = 0;
+        while let n @ 1.. = file.read_at(&mut bytes[len..], len as u64)? {
+            len += n;
+        }
+        bytes.truncate(len);
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| super::disk::failed("read the mark of", error))?;
+    let slots = (bytes.len() == LEN).then(|| [decode(&bytes[..SLOT]), decode(&bytes[SLOT..])]);
+    match slots {
+        Some([Some(first), Some(second)]) if first > second => Ok((first, 1)),
+        Some([_, Some(second)]) => Ok((second, 0)),
+        Some([Some(first), None]) => Ok((first, 1)),
+        _ => Err(JournalError::new(JournalErrorKind::Broken, "the mark of the journal is damaged")),
     }
 }
 
