@@ -3,10 +3,14 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use staithe_lifecycle::{Clock, Config, Gate, Outcome, Phase, Watcher};
 
@@ -29,6 +33,36 @@ impl Clock for Still {
 
     fn wall(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
+    }
+}
+
+#[derive(Debug)]
+struct Parker {
+    woken: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().unwrap() = true;
+        self.bell.notify_one();
+    }
+}
+
+/// Waits as a thread does; loom reports a lost wake-up as a deadlock.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let parker = Arc::new(Parker { woken: Mutex::new(false), bell: Condvar::new() });
+    let waker = Waker::from(Arc::clone(&parker));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let mut woken = parker.woken.lock().unwrap();
+        while !*woken {
+            woken = parker.bell.wait(woken).unwrap();
+        }
+        *woken = false;
     }
 }
 
@@ -117,7 +151,7 @@ fn who_gives_up_a_wait_takes_no_other_with_it() {
         let forgetful = watcher.clone();
         let forgetful = thread::spawn(move || {
             let mut wait = Box::pin(forgetful.wait_for(|phase| phase == Phase::Exited));
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let mut context = Context::from_waker(Waker::noop());
             let _polled = wait.as_mut().poll(&mut context);
         });
         let other = watcher.clone();
@@ -133,7 +167,7 @@ fn a_phase_that_is_passed_through_is_seen() {
     model(|| {
         let (watcher, now) = watcher();
         let mut wait = Box::pin(watcher.wait_for(|phase| phase == Phase::Suspect));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         assert!(wait.as_mut().poll(&mut context).is_pending());
         let other = watcher.clone();
         let moving = thread::spawn(move || {
@@ -156,7 +190,7 @@ fn whoever_drives_is_nudged_by_a_report() {
         let driver = thread::spawn(move || {
             let mut turn = driving.turn();
             while turn.next.is_none() {
-                loom::future::block_on(driving.nudged());
+                block_on(driving.nudged());
                 turn = driving.turn();
             }
         });

@@ -19,7 +19,7 @@ use world::{SECOND, Time, Verdict, World, duration};
 /// Unless the environment says more: some seconds of a debug build.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 5_000 };
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     Begin,
     Ends(Time),
@@ -201,13 +201,12 @@ impl Life {
         let moves: Vec<Time> = self.moves.iter().map(|(at, _)| *at).collect();
         most.moves = most.moves.max(Self::a_minute(&moves));
         assert!(Self::a_minute(&moves) <= 24, "it flaps: {:?}", self.moves);
-        match self.world.deleted {
-            Some(deleted) => self.check_deletion(deleted, most),
-            None => {
-                assert_eq!(self.core.verdict(), None);
-                let phase = if self.world.drained.is_some() { Phase::Draining } else { Phase::Healthy };
-                assert_eq!(self.core.phase(), phase, "after four calm minutes");
-            }
+        if let Some(deleted) = self.world.deleted {
+            self.check_deletion(deleted, most);
+        } else {
+            assert_eq!(self.core.verdict(), None);
+            let phase = if self.world.drained.is_some() { Phase::Draining } else { Phase::Healthy };
+            assert_eq!(self.core.phase(), phase, "after four calm minutes");
         }
     }
 
