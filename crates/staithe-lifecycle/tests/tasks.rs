@@ -19,14 +19,16 @@ use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+type Answer = BoxFuture<'static, Outcome<&'static str>>;
+
 /// Answers by the script, the last line for ever, and notes when it was asked.
 struct Script {
-    answers: Mutex<Vec<fn() -> BoxFuture<'static, Outcome<&'static str>>>>,
+    answers: Mutex<Vec<fn() -> Answer>>,
     asked: Mutex<Vec<(Instant, bool)>>,
 }
 
 impl Script {
-    fn new(answers: &[fn() -> BoxFuture<'static, Outcome<&'static str>>]) -> Arc<Self> {
+    fn new(answers: &[fn() -> Answer]) -> Arc<Self> {
         let answers = answers.iter().rev().copied().collect();
         Arc::new(Self { answers: Mutex::new(answers), asked: Mutex::default() })
     }
@@ -43,19 +45,19 @@ impl Prober<&'static str> for Script {
     }
 }
 
-fn gone() -> BoxFuture<'static, Outcome<&'static str>> {
+fn gone() -> Answer {
     async { Outcome::permanent("gone", "404") }.boxed()
 }
 
-fn fine() -> BoxFuture<'static, Outcome<&'static str>> {
+fn fine() -> Answer {
     async { Outcome::Ok }.boxed()
 }
 
-fn never() -> BoxFuture<'static, Outcome<&'static str>> {
+fn never() -> Answer {
     pending().boxed()
 }
 
-fn panics() -> BoxFuture<'static, Outcome<&'static str>> {
+fn panics() -> Answer {
     panic!("on purpose")
 }
 
@@ -270,8 +272,8 @@ async fn a_supervisor_that_is_dropped_leaves_no_task() {
     let task = move || {
         let held = Arc::clone(&held);
         async move {
-            let _held = held;
             pending::<()>().await;
+            drop(held);
         }
     };
     supervisor.spawn("waits", task).unwrap();

@@ -137,9 +137,9 @@ mod tests {
         let (mut window, origin) = window(second * 10);
         let now = origin + second * 100;
         window.failed(now);
-        let number = window.scale().bucket(now - second * 5);
+        let number = window.scale().bucket(origin + second * 95);
         window.succeeded(number, 9);
-        window.succeeded(window.scale().bucket(now - second * 60), 9);
+        window.succeeded(window.scale().bucket(origin + second * 40), 9);
         assert_eq!(window.sums(now), (1, 10));
         assert_eq!(window.sums(now + second * 6), (1, 1));
         window.forget(now + second * 6);
