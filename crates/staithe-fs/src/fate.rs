@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use staithe_lifecycle::{Outcome, Phase, Watcher};
+use staithe_lifecycle::{Outcome, Phase, Record, Watcher};
 use staithe_store::{ErrorKind, StoreError};
 
 use crate::error::{FsError, FsErrorKind, Result};
@@ -66,8 +66,8 @@ pub(crate) struct Fate {
     watcher: Watcher<Verdict>,
     /// What tells it from another one of its name, if the store shows that.
     identity: Option<String>,
-    /// Whether it is the one of that identity, as far as was asked since it was last in trouble.
-    is_known: AtomicBool,
+    /// Whether it was found to be the one of that identity since it was last healthy.
+    is_known: Arc<AtomicBool>,
     /// Whether the last answer to a question about it was that the credentials are of no use.
     lacks_credentials: AtomicBool,
     /// How requests ended. One short lock a request.
@@ -76,10 +76,18 @@ pub(crate) struct Fate {
 
 impl Fate {
     pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>) -> Self {
+        let (watcher, is_known) = (Watcher::<Verdict>::new(config), Arc::new(AtomicBool::new(true)));
+        let doubts = Arc::clone(&is_known);
+        let begins = move |record: &Record<Verdict>| {
+            if record.moved.from == Phase::Healthy {
+                doubts.store(false, Ordering::Release);
+            }
+        };
+        watcher.on_change(begins).keep();
         Self {
-            watcher: Watcher::new(config),
+            watcher,
             identity,
-            is_known: AtomicBool::new(true),
+            is_known,
             lacks_credentials: AtomicBool::new(false),
             counts: Mutex::default(),
         }
@@ -90,12 +98,7 @@ impl Fate {
     }
 
     /// Notes how a try that began then has ended.
-    pub(crate) fn note<T>(
-        &self,
-        operation: &'static str,
-        began: Instant,
-        ended: &staithe_store::Result<T>,
-    ) {
+    pub(crate) fn note<T>(&self, operation: &'static str, began: Instant, ended: &staithe_store::Result<T>) {
         self.count(operation, ended);
         self.watcher.report(began, outcome_of(ended.as_ref().err()));
     }
@@ -116,8 +119,9 @@ impl Fate {
         counts.iter().map(count).collect()
     }
 
-    /// Returns when the store has answered anything at all since it fell silent, or will not any more: what nobody waits
-    /// for holds its requests back until then, so that an idle mount asks no more than the watcher does.
+    /// Returns when the store has answered anything at all since it fell silent, and is known to be the same one, or will
+    /// not answer any more. What nobody waits for holds its requests back until then: an idle mount asks no more than the
+    /// watcher does, and what is here of one volume is not stored in another.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
@@ -132,7 +136,8 @@ impl Fate {
 
     fn is_silent(&self) -> bool {
         let is_troubled = matches!(self.watcher.phase(), Phase::Degraded | Phase::Suspect);
-        is_troubled && self.watcher.status().silent_since.is_some()
+        let is_strange = || self.identity.is_some() && !self.is_known.load(Ordering::Acquire);
+        is_troubled && (self.watcher.status().silent_since.is_some() || is_strange())
     }
 
     /// Returns once it is confirmed that the volume is of no use any more.
@@ -237,10 +242,10 @@ impl Filesystem {
         self.fate.lacks_credentials.store(lacks, Ordering::Release);
         tracing::debug!(took = ?began.elapsed(), answer = ?kind, "asked whether the volume is there");
         if let Err(error) = &probed {
-            self.fate.is_known.store(false, Ordering::Release);
             return outcome_of(Some(error));
         }
-        let Some(known) = self.fate.identity.as_deref().filter(|_| !self.fate.is_known.load(Ordering::Acquire))
+        let Some(known) =
+            self.fate.identity.as_deref().filter(|_| !self.fate.is_known.load(Ordering::Acquire))
         else {
             return Outcome::Ok;
         };
@@ -248,7 +253,8 @@ impl Filesystem {
         self.fate.count("identity", &now);
         match now {
             Ok(Some(now)) if now != known => {
-                let text = format!("there is another volume of this name now, {now}; this mount is of one {known}");
+                let text =
+                    format!("there is another volume of this name now, {now}; this mount is of one {known}");
                 Outcome::Permanent(Verdict::Replaced, Arc::from(text))
             }
             Ok(_) => {

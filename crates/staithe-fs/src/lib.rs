@@ -97,9 +97,9 @@ pub use commit::Conflict;
 pub use config::{AttributeSource, CacheConfig, FsConfig, LiveConfig, OnConflict, Ttl, WriteMode};
 pub use error::{FsError, FsErrorKind, Result};
 pub use failpoint::Step;
-pub use fate::{RequestCount, Verdict, outcome_of};
 #[cfg(debug_assertions)]
 pub use failpoint::abort_at;
+pub use fate::{RequestCount, Verdict, outcome_of};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};

@@ -222,7 +222,7 @@ fn trace<V: Verdict>(action: &Action<V>) {
     match action {
         Action::Probe { id, fresh } => tracing::debug!(id = id.0, fresh, "a probe is asked for"),
         Action::Moved(moved) => {
-            tracing::info!(from = %moved.from, to = %moved.to, reason = %moved.reason, "the phase has changed");
+            tracing::debug!(from = %moved.from, to = %moved.to, reason = %moved.reason, "the phase has changed");
         }
         Action::Condemned(verdict) => tracing::warn!(?verdict, "the verdict is confirmed"),
     }

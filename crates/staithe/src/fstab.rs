@@ -17,9 +17,38 @@ use crate::failure::Failure;
 const NAME: &str = "mount.staithe";
 /// What is for others, or is so anyway.
 const OTHERS: [&str; 32] = [
-    "defaults", "rw", "auto", "noauto", "user", "nouser", "users", "group", "owner", "nofail", "fail", "_netdev", "suid",
-    "nosuid", "dev", "nodev", "exec", "async", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime",
-    "strictatime", "nostrictatime", "lazytime", "nolazytime", "loud", "silent", "mand", "nomand",
+    "defaults",
+    "rw",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "group",
+    "owner",
+    "nofail",
+    "fail",
+    "_netdev",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "async",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "loud",
+    "silent",
+    "mand",
+    "nomand",
 ];
 /// What begins so is for others, too.
 const OTHERS_BEGIN: [&str; 5] = ["x-", "X-", "comment=", "context=", "uhelper="];
@@ -44,13 +73,15 @@ pub(crate) fn arguments(given: Vec<OsString>) -> Result<Option<Vec<OsString>>, F
 
 /// From `mount.staithe SOURCE MOUNTPOINT [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]` (mount(8), "External helpers").
 fn translate(given: &[OsString]) -> Result<Option<Vec<OsString>>, Failure> {
-    let usage = |what: &str| Failure::usage(format!("{what}; mount(8) gives {NAME} SOURCE MOUNTPOINT -o OPTIONS"));
+    let usage =
+        |what: &str| Failure::usage(format!("{what}; mount(8) gives {NAME} SOURCE MOUNTPOINT -o OPTIONS"));
     let (mut places, mut options) = (Vec::new(), Vec::new());
     let mut rest = given.iter().skip(1);
     while let Some(argument) = rest.next() {
         match argument.to_str() {
             Some("-o") => {
-                let list = rest.next().and_then(|list| list.to_str()).ok_or_else(|| usage("-o without options"))?;
+                let list =
+                    rest.next().and_then(|list| list.to_str()).ok_or_else(|| usage("-o without options"))?;
                 options.extend(list.split(',').filter(|option| !option.is_empty()));
             }
             Some("-t" | "-N") => drop(rest.next()),
@@ -61,7 +92,8 @@ fn translate(given: &[OsString]) -> Result<Option<Vec<OsString>>, Failure> {
         }
     }
     let [source, mountpoint] = places.try_into().map_err(|_| usage("there must be two names"))?;
-    let mut ours: Vec<OsString> = ["staithe", "mount", "--background"].into_iter().map(OsString::from).collect();
+    let mut ours: Vec<OsString> =
+        ["staithe", "mount", "--background"].into_iter().map(OsString::from).collect();
     for option in options {
         ours.extend(ours_of(option)?.map(OsString::from));
     }
@@ -101,14 +133,30 @@ mod tests {
     #[test]
     fn what_mount_gives_is_what_staithe_mount_takes() {
         let given = [
-            "/sbin/mount.staithe", "s3://b/p", "/mnt", "-o", "rw,_netdev,x-systemd.automount,allow_other,write_mode=back",
-            "-s", "-n", "-t", "staithe",
+            "/sbin/mount.staithe",
+            "s3://b/p",
+            "/mnt",
+            "-o",
+            "rw,_netdev,x-systemd.automount,allow_other,write_mode=back",
+            "-s",
+            "-n",
+            "-t",
+            "staithe",
         ];
         let ours = of(&given).unwrap().unwrap();
-        let expected =
-            ["staithe", "mount", "--background", "--allow-other", "--write-mode=back", "--", "s3://b/p", "/mnt"];
+        let expected = [
+            "staithe",
+            "mount",
+            "--background",
+            "--allow-other",
+            "--write-mode=back",
+            "--",
+            "s3://b/p",
+            "/mnt",
+        ];
         assert_eq!(ours, expected);
-        let read_only = of(&["mount.staithe", "file:///a", "/b", "-o", "ro,metadata-ttl=5min"]).unwrap().unwrap();
+        let read_only =
+            of(&["mount.staithe", "file:///a", "/b", "-o", "ro,metadata-ttl=5min"]).unwrap().unwrap();
         assert_eq!(read_only[3..5], ["--read-only", "--metadata-ttl=5min"]);
         assert_eq!(of(&["mount.staithe", "a", "b", "-f"]).unwrap(), None);
         let plain = ["/usr/bin/staithe", "mount", "-o"];

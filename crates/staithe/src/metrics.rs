@@ -85,7 +85,10 @@ fn describe() {
         ("staithe_phase_changes_total", "How often the phase has changed"),
         ("staithe_hedges_total", "Ranges that were asked for a second time"),
         ("staithe_cache_evicted_files_total", "Versions that went from the disk cache for others"),
-        ("staithe_cache_damaged_blocks_total", "Blocks of the disk cache that were damaged, and fetched again"),
+        (
+            "staithe_cache_damaged_blocks_total",
+            "Blocks of the disk cache that were damaged, and fetched again",
+        ),
     ] {
         describe_counter!(name, text);
     }

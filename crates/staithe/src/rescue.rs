@@ -10,6 +10,7 @@ use staithe_fs::{MissingBytes, RescueReport, RescueTo, Rescued, RescuedKind, res
 use staithe_store::VersionId;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audit::{Audit, FILE, Place};
 use crate::failure::{DONE, Failure, chain};
 use crate::options::RescueOptions;
 use crate::source::{self, Source};
@@ -31,10 +32,35 @@ enum Output {
 /// nowhere to write.
 pub(crate) fn run(options: &RescueOptions) -> Result<u8, Failure> {
     let output = output(options)?;
+    let audit = open_audit(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::caused("the runtime cannot start", &e))?;
     let report = runtime.block_on(bring_out(options, output))?;
+    if let Some(audit) = audit {
+        let RescueReport { files, bytes, partial, failed, damaged, .. } = report;
+        audit.record(
+            "rescue",
+            json!({"files": files, "bytes": bytes, "partial": partial, "failed": failed, "damaged": damaged}),
+        );
+    }
     judge(&report, options)
+}
+
+/// Where it is written down: where it is wanted, or in the audit log of the mount, as long as there is one that can be
+/// written to.
+fn open_audit(options: &RescueOptions) -> Result<Option<Audit>, Failure> {
+    let state_dir = places::full_path(&options.state_dir);
+    let place = Place::of(options.audit_log.as_deref(), &state_dir);
+    let (from, to) = (state_dir.to_string_lossy(), options.output.to_string_lossy());
+    let about = [("state_dir", &*from), ("output", &*to)];
+    if options.audit_log.is_some() {
+        return Audit::open(place, &about).map(Some);
+    }
+    // None is made.
+    if !state_dir.join(FILE).is_file() {
+        return Ok(None);
+    }
+    Ok(Audit::open(place, &about).ok())
 }
 
 /// Checks what can be checked without asking anybody.

@@ -137,7 +137,8 @@ fn requests(all: &[Requests]) -> String {
     }
     let total: u64 = by_outcome.values().sum();
     let others = by_outcome.into_iter().filter(|(outcome, _)| *outcome != "ok");
-    let others: Vec<_> = others.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
+    let others: Vec<_> =
+        others.map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
     if others.is_empty() { total.to_string() } else { format!("{total}, of which {}", others.join(", ")) }
 }
 

@@ -42,7 +42,8 @@ fn listen(socket: &Path) -> Receiver<String> {
 fn unit(section: &str) -> HashMap<String, String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/staithe@.service");
     let text = fs::read_to_string(file).unwrap();
-    let lines = text.lines().skip_while(|line| *line != section).skip(1).take_while(|line| !line.starts_with('['));
+    let lines =
+        text.lines().skip_while(|line| *line != section).skip(1).take_while(|line| !line.starts_with('['));
     let settings = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
     settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
@@ -129,14 +130,20 @@ fn a_line_of_fstab_is_mounted_and_unmounted_by_mount_and_umount() {
     let (bucket, mountpoint) = (dir.path().join("bucket"), dir.path().join("mnt"));
     fs::create_dir(&bucket).unwrap();
     fs::create_dir(&mountpoint).unwrap();
-    let options = format!("_netdev,nofail,x-systemd.automount,write_mode=back,state_dir={}/state", dir.path().display());
+    let options = format!(
+        "_netdev,nofail,x-systemd.automount,write_mode=back,state_dir={}/state",
+        dir.path().display()
+    );
     let line = format!("file://{} {} staithe {options} 0 0\n", bucket.display(), mountpoint.display());
     fs::write(dir.path().join("fstab"), line).unwrap();
     sh(dir.path(), &format!("mount --fstab {}/fstab {}", dir.path().display(), mountpoint.display()));
     fs::write(mountpoint.join("file"), "bytes").unwrap();
     let shown = real::staithe(&["status", "--json", text(&mountpoint)], Path::new("/"));
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-    assert_eq!((&shown["write_mode"], &shown["state_dir"]), (&"back".into(), &text(&dir.path().join("state")).into()));
+    assert_eq!(
+        (&shown["write_mode"], &shown["state_dir"]),
+        (&"back".into(), &text(&dir.path().join("state")).into())
+    );
     sh(dir.path(), &format!("umount {}", mountpoint.display()));
     assert!(wait_until(SOON, || fs::read(bucket.join("file")).is_ok_and(|bytes| bytes == b"bytes")));
     // Nobody is left.
@@ -145,7 +152,10 @@ fn a_line_of_fstab_is_mounted_and_unmounted_by_mount_and_umount() {
         log.contains("\"event\":\"exit\"")
     };
     assert!(wait_until(SOON, ended));
-    let wrong = try_sh(dir.path(), &format!("mount -t staithe -o no_such_option {} {}", "memory://", mountpoint.display()));
+    let wrong = try_sh(
+        dir.path(),
+        &format!("mount -t staithe -o no_such_option {} {}", "memory://", mountpoint.display()),
+    );
     assert!(!wrong.status.success());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--no-such-option"), "{wrong:?}");
 }
@@ -166,9 +176,11 @@ fn figures_are_served_for_prometheus() {
     };
     let has_put = || scrape().contains("staithe_requests_total{operation=\"put\",outcome=\"ok\"} 1");
     assert!(wait_until(SOON, has_put), "{}", scrape());
-    let text = scrape();
-    for line in ["staithe_phase{phase=\"healthy\"} 1", "staithe_phase{phase=\"degraded\"} 0", "staithe_dirty_files 0"] {
-        assert!(text.contains(line), "no {line} in {text}");
+    let figures = scrape();
+    for line in
+        ["staithe_phase{phase=\"healthy\"} 1", "staithe_phase{phase=\"degraded\"} 0", "staithe_dirty_files 0"]
+    {
+        assert!(figures.contains(line), "no {line} in {figures}");
     }
     let taken = address.to_string();
     let dir = tempfile::tempdir().unwrap();

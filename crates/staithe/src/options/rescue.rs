@@ -16,6 +16,10 @@ pub(crate) struct RescueOptions {
     pub(crate) output: OsString,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
+    /// Where it is written down that this was done: a file, or syslog [default: audit.log in the state directory, if it is
+    /// there]
+    #[arg(long, value_name = "PATH|syslog")]
+    pub(crate) audit_log: Option<PathBuf>,
     /// One JSON object a file, and one that sums them up; sizes in bytes
     #[arg(long)]
     pub(crate) json: bool,
