@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::control::{
-    Conversation, Counts, Health, InForce, Reply, Request, Requests, Status, Suspicion, wait_for,
+    Conversation, Counts, Health, InForce, Reply, Request, Requests, Staging, Status, Suspicion, wait_for,
 };
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
@@ -77,16 +77,7 @@ fn print(status: &Status) {
     line("dirty files", &format_args!("{}, {}", status.dirty_files, size(status.dirty_bytes)));
     let Counts { failed, retrying, running, waiting } = status.jobs;
     line("jobs", &format_args!("{failed} failed, {retrying} retrying, {running} running, {waiting} waiting"));
-    let used = size(status.staging.used_bytes);
-    match status.staging.limit_bytes {
-        Some(limit) => line("staging", &format_args!("{used} of {} in use", size(limit))),
-        None => line("staging", &format_args!("{used} in use")),
-    }
-    if status.staging.passthrough {
-        line("", &"passthrough on: the kernel writes new files by itself");
-    } else if let Some(reason) = &status.staging.no_passthrough_because {
-        line("", &format_args!("passthrough off: {reason}"));
-    }
+    print_staging(&status.staging, line);
     if let Some(kept) = status.attributes_kept {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
     }
@@ -115,6 +106,20 @@ fn print(status: &Status) {
     match &cache.no_passthrough_because {
         None => line("passthrough", &"on: the kernel reads whole cached files by itself"),
         Some(reason) => line("passthrough", &format_args!("off: {reason}")),
+    }
+}
+
+fn print_staging(staging: &Staging, line: impl Fn(&str, &dyn Display)) {
+    let size = |bytes| ByteSize::b(bytes).display().iec();
+    let used = size(staging.used_bytes);
+    match staging.limit_bytes {
+        Some(limit) => line("staging", &format_args!("{used} of {} in use", size(limit))),
+        None => line("staging", &format_args!("{used} in use")),
+    }
+    if staging.passthrough {
+        line("", &"passthrough on: the kernel writes new files by itself");
+    } else if let Some(reason) = &staging.no_passthrough_because {
+        line("", &format_args!("passthrough off: {reason}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What systemd is told of a daemon that it started (sd_notify). Elsewhere, nobody listens.
+//! What systemd is told of a daemon that it started (`sd_notify`). Elsewhere, nobody listens.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
     Change, Counts, Differing, Failed, Health, InForce, JobLine, JobList, Paths, Refresh, Refreshed, Reload,
-    Reloaded, Reloading, Reply, Request, Requests, Status, Suspicion, Swap, Synced, Syncing, Verify,
+    Reloaded, Reloading, Reply, Request, Requests, Staging, Status, Suspicion, Swap, Synced, Syncing, Verify,
     VerifyNews, Verifying, View, Warm, Warming,
 };
 pub(crate) use server::Server;
