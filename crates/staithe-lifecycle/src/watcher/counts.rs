@@ -2,8 +2,8 @@
 //! know.
 //!
 //! A cell has the number of a bucket and the count for it in one word, so that both change in one step. A success is
-//! counted when its operation began; one that began before the ring's time, or that meets a cell which a later
-//! bucket has taken over, is not counted. So an operation that took longer than the window is left out of the share.
+//! counted when its operation began. One that meets a cell which a later bucket has taken over is counted with that: it
+//! began longer ago than the window is long.
 
 use crossbeam::utils::CachePadded;
 
@@ -33,16 +33,14 @@ impl Counts {
     pub(super) fn add(&self, bucket: u64) {
         let ring = &self.0[shard() & (self.0.len() - 1)];
         let cell = &ring[bucket as usize % CELLS];
-        let seen = cell.load(Ordering::Relaxed);
-        if seen >> 32 == bucket & COUNT {
-            // It would take four thousand million in one bucket to carry over.
-            cell.fetch_add(1, Ordering::Relaxed);
-        } else {
-            Self::first(cell, seen, bucket);
+        // It would take four thousand million in one bucket to carry over.
+        let seen = cell.fetch_add(1, Ordering::Relaxed);
+        if seen >> 32 != bucket & COUNT {
+            Self::first(cell, seen + 1, bucket);
         }
     }
 
-    /// The first of a bucket takes the cell over, unless a later one has it.
+    /// The first of a bucket takes the cell over. If a later one has it, that has counted it already.
     #[cold]
     fn first(cell: &AtomicU64, mut seen: u64, bucket: u64) {
         let tag = bucket & COUNT;
