@@ -117,8 +117,9 @@
 //! * Nobody finds out about a deletion while nobody does anything: a healthy watch does not probe.
 //! * `k` wrong answers in a row over the whole time, each on a connection of its own, are believed.
 //! * Two verdicts that are given in turn are never confirmed, neither of them: it stays suspect.
-//! * The share of failures leaves out successes of operations that took longer than the window, and those that are
-//!   counted with it may be a 32nd of the window older than it.
+//! * Successes are counted when their operations began, in steps of at most a 32nd of the window: the share of failures
+//!   is a little too high where operations take a good part of it, and one that took longer than the window may be counted
+//!   with a later time.
 //! * Callbacks are called in the thread that made the move: one that takes long holds it up, and no other.
 //! * A gate has 64 labels and up to 16 shards, 8 KiB.
 //!

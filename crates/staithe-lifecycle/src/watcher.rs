@@ -81,8 +81,8 @@ impl<V: Verdict> Watcher<V> {
     ///
     /// A success is counted with one atomic operation in a cache line that few threads share, and no lock, unless
     /// it has something to say: after a failure the first one does, and while degraded or suspect each of them.
-    /// Those that are counted like that are counted when they began, in steps of a 32nd of the window, and not at
-    /// all if that is longer ago than the window: the share of failures is overestimated by what takes so long.
+    /// Those that are counted like that are counted when they began, in steps of at most a 32nd of the window. One that
+    /// began longer ago than the window may be left out of the share of failures, or counted with a later time.
     #[inline]
     pub fn report(&self, began: Instant, outcome: Outcome<V>) {
         if matches!(outcome, Outcome::Ok) && self.0.word.load(Ordering::Acquire) & LISTENS == 0 {
