@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use real::{Bucket, at, close, code, noise, on_server, quiet, state, store};
-use staithe_testkit::{Fault, Operation, Standing, Versioning, When, wait_until};
+use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, start, state, store};
+use staithe_testkit::{Fault, Operation, S3Server, Standing, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -58,7 +58,10 @@ fn what_the_last_close_could_not_store_is_stored_by_the_next() {
 
 #[test]
 fn credentials_that_expire_or_are_refused_have_their_own_codes_and_come_back() {
-    let (server, mount) = on_server(Versioning::Off);
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    // Refused for longer, they would be taken for refused for good.
+    let mount = start(daemon(&format!("s3://{BUCKET}")).env(server.env()).arg("--op-deadline=1s"));
     let bucket = Bucket::of(&server);
     let access_key = server.key_pair().access_key.clone();
     let cases = [
