@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use staithe_lifecycle::{Outcome, Phase, Record, Watcher};
@@ -24,9 +24,6 @@ use staithe_store::{ErrorKind, StoreError};
 
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-
-/// How often who waits for an answer of any kind looks whether there was one.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What ends a mount for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,19 +116,13 @@ impl Fate {
         counts.iter().map(count).collect()
     }
 
-    /// Returns when the store has answered anything at all since it fell silent, and is known to be the same one, or will
-    /// not answer any more. What nobody waits for holds its requests back until then: an idle mount asks no more than the
-    /// watcher does, and what is here of one volume is not stored in another.
-    ///
-    /// # Cancel safety
-    /// Safe: it only looks.
-    pub(crate) async fn answers(&self) {
-        while self.is_silent() {
-            tokio::select! {
-                _ = self.condemned() => return,
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-            }
-        }
+    /// Why nothing is to be stored that nobody waits for: nothing has been answered since the store fell silent, or it is
+    /// not known to be the same one. So an idle mount asks no more than the watcher does, and what is here of one volume is
+    /// not stored in another. `None`: try.
+    pub(crate) fn holds_back(&self) -> Option<FsError> {
+        let why =
+            self.is_silent().then_some("the store does not answer; it is being asked whether it is back");
+        why.map(|why| FsError::new(FsErrorKind::TimedOut, why))
     }
 
     fn is_silent(&self) -> bool {
@@ -213,6 +204,18 @@ impl Filesystem {
     /// on its verdict.
     pub fn watcher(&self) -> &Watcher<Verdict> {
         self.fate.watcher()
+    }
+
+    /// Has everything that waits for its next try be stored as soon as the volume is well again.
+    pub(crate) fn store_after_trouble(&self) {
+        let me = self.me.clone();
+        let recovers = move |record: &Record<Verdict>| {
+            let Some(fs) = me.upgrade().filter(|_| record.moved.to == Phase::Healthy) else { return };
+            let runtime = fs.runtime.clone();
+            // It looks at every inode.
+            runtime.spawn_blocking(move || fs.retry_failed(&fs.inodes.dirty()));
+        };
+        self.watcher().on_change(recovers).keep();
     }
 
     /// Returns once it is confirmed that the volume is of no use any more.

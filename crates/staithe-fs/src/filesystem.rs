@@ -146,6 +146,7 @@ impl Filesystem {
         fs.admit_no_conditions();
         fs.recover().await?;
         fs.save_numbers_regularly();
+        fs.store_after_trouble();
         Ok(fs)
     }
 

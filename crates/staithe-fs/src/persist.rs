@@ -163,9 +163,8 @@ impl Filesystem {
     /// One attempt of a job.
     async fn attempt(&self, attempt: &Attempt<Ino>) -> Result<(), Failure> {
         let Ok(inode) = self.inodes.get(*attempt.key()) else { return Ok(()) };
-        tokio::select! {
-            () = self.fate.answers() => {}
-            () = attempt.stopped() => {}
+        if let Some(why) = self.fate.holds_back() {
+            return Err(Failure::transient(why));
         }
         let done = self.commit(&inode, &Door::of(attempt)).await;
         let error = match done {

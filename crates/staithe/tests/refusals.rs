@@ -110,17 +110,26 @@ fn a_deleted_bucket_is_no_device() {
     let (server, mut mount) = on_server(Versioning::Off);
     Bucket::of(&server).put("file", "x");
     fs::write(at(&mount, "mine"), "x").unwrap();
-    let _quiet = quiet();
+    let quiet = quiet();
     let writer = File::create(at(&mount, "new")).unwrap();
     writer.write_all_at(b"unstored", 0).unwrap();
     assert!(server.delete_bucket(real::BUCKET));
-    for outcome in [
-        fs::read(at(&mount, "file")).map(drop),
-        fs::create_dir(at(&mount, "d")),
-        writer.sync_all(),
-        close(writer),
-    ] {
-        assert_eq!(code(outcome), libc::ENODEV);
-    }
-    assert_eq!(mount.terminate().unwrap(), 75, "{}", mount.stderr());
+    // Each waits until that is confirmed.
+    std::thread::scope(|scope| {
+        let asked = [
+            scope.spawn(|| fs::read(at(&mount, "file")).map(drop)),
+            scope.spawn(|| fs::create_dir(at(&mount, "d"))),
+            scope.spawn(|| writer.sync_all()),
+        ];
+        for outcome in asked {
+            assert_eq!(code(outcome.join().unwrap()), libc::ENODEV);
+        }
+    });
+    assert_eq!(mount.wait(Duration::from_mins(1)).unwrap(), 143, "{}", mount.stderr());
+    drop((writer, quiet));
+    assert!(
+        mount.stderr().lines().any(|line| line.contains("kept") && line.contains("new")),
+        "{}",
+        mount.stderr()
+    );
 }

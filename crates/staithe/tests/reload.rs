@@ -125,7 +125,8 @@ fn keys_are_rotated_under_open_files() {
         let (bucket, bytes) = (keys.bucket(), noise(1, 8 << 20));
         bucket.put("large", bytes.clone());
         bucket.put("other", "other");
-        let mount = start(keys.daemon());
+        // Refused for longer, they would be taken for refused for good.
+        let mount = start(keys.daemon().arg("--op-deadline=1s"));
         let _quiet = quiet();
         let reader = File::open(at(&mount, "large")).unwrap();
         let mut piece = [0; 4096];
@@ -136,12 +137,12 @@ fn keys_are_rotated_under_open_files() {
         let new = pair("SECOND");
         keys.server.credentials().add(&new);
         keys.server.credentials().set(&keys.server.key_pair().access_key, standing);
-        keys.write(&[("default", &new)]);
         let errno = if standing == Standing::Expired { libc::EKEYEXPIRED } else { libc::EKEYREJECTED };
         assert_eq!(code(fs::read(at(&mount, "other"))), errno);
         assert_eq!(code(reader.read_exact_at(&mut piece, 6 << 20)), errno);
         assert_eq!(code(writer.sync_all()), errno);
 
+        keys.write(&[("default", &new)]);
         reload_quietly(&mount, &[]);
         reader.read_exact_at(&mut piece, 6 << 20).unwrap();
         assert!(piece == bytes[6 << 20..][..4096]);
@@ -155,7 +156,7 @@ fn keys_are_rotated_under_open_files() {
 #[test]
 fn what_could_not_be_stored_with_the_old_keys_is_stored_with_the_new_ones() {
     let keys = Keys::new(Versioning::Off);
-    let mount = start(keys.daemon().args(["--write-mode", "back"]));
+    let mount = start(keys.daemon().args(["--write-mode=back", "--op-deadline=1s"]));
     let path = at(&mount, "new");
     let _quiet = quiet();
     let mut file = File::create(&path).unwrap();
@@ -163,10 +164,10 @@ fn what_could_not_be_stored_with_the_old_keys_is_stored_with_the_new_ones() {
     let new = pair("SECOND");
     keys.server.credentials().add(&new);
     keys.server.credentials().set(&keys.server.key_pair().access_key, Standing::Revoked);
-    keys.write(&[("default", &new)]);
     close(file).unwrap();
     assert!(wait_until(SOON, || real::state(&path).starts_with("failed")), "{}", real::state(&path));
     assert!(keys.bucket().get("new").is_none());
+    keys.write(&[("default", &new)]);
     reload_quietly(&mount, &[]);
     assert!(wait_until(SOON, || real::state(&path) == "clean"), "{}", real::state(&path));
     assert_eq!(keys.bucket().get("new").unwrap(), b"kept here");
@@ -276,7 +277,10 @@ fn what_cannot_change_is_refused_by_name_and_nothing_changes() {
         "--state-dir=/nowhere",
         "--log-format=json",
         "--background",
-        "--metrics=here",
+        "--metrics=127.0.0.1:1",
+        "--audit-log=syslog",
+        "--on-volume-gone=unmount",
+        "--accept-new-volume",
     ] {
         let name = option.split('=').next().unwrap();
         for options in [&[option][..], &["--metadata-ttl=9s", option], &[option, "--log-level=off"]] {
@@ -438,13 +442,13 @@ fn a_pinned_mount_goes_on_with_new_keys_and_swaps_its_view_after_that() {
     views.take("second");
     let (first, second) = (views.file("first"), views.file("second"));
     let keys = Keys::of(views.server);
-    let mount = start(keys.daemon().arg("--snapshot").arg(&first));
+    let mount = start(keys.daemon().args(["--op-deadline=1s", "--snapshot"]).arg(&first));
     assert_eq!(fs::read(at(&mount, "a")).unwrap(), b"a as it was");
     let new = pair("SECOND");
     keys.server.credentials().add(&new);
     keys.server.credentials().set(&keys.server.key_pair().access_key, Standing::Revoked);
-    keys.write(&[("default", &new)]);
     assert_eq!(code(fs::read(at(&mount, "b"))), libc::EKEYREJECTED);
+    keys.write(&[("default", &new)]);
     let said = reload(&mount, &["--log-level=warn"]);
     assert_eq!(said, "log-level info -> warn; credentials read again");
     assert_eq!(fs::read(at(&mount, "b")).unwrap(), b"b as it was");
