@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     println!("| | |\n|---|---|");
     println!("| deletion, until the daemon has ended | {} |", median(&options, deletion)?);
     println!("| outage of 20 s, from the server's return until healthy | {} |", median(&options, recovery)?);
-    println!("| degraded and idle, a black hole | {} requests in a minute |", idle(&options)?);
+    println!("| degraded and idle, a black hole | {} requests in a minute |", idle(&options.binary)?);
     if !options.soak.is_zero() {
         let soaked = soak::run(&options.binary, options.soak, options.seed)?;
         println!("| soak of {} s | {soaked} |", options.soak.as_secs());

@@ -83,7 +83,7 @@ pub(crate) fn run(binary: &Path, lasting: Duration, seed: u64) -> Result<Soaked>
     for (worker, ledger) in ledgers.iter().enumerate() {
         for (name, (seed, len)) in &*ledger.lock().map_err(|_| "a worker panicked")? {
             let key = format!("worker-{worker}/{name}");
-            if stored(&bucket, &key).as_deref() != Some(&bytes(*seed, *len)) {
+            if stored(&bucket, &key) != Some(bytes(*seed, *len)) {
                 eprintln!("lost: {key}");
                 soaked.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -104,8 +104,9 @@ fn trouble(server: &S3Server, lasting: Duration, rng: &mut Rng, soaked: &Soaked)
     let until = Instant::now() + lasting;
     while Instant::now() < until {
         let for_so_long = Duration::from_millis(rng.u64(500..8_000));
-        let any = |share| When::any().with_probability(share, rng.u64(..));
-        match rng.u8(0..8) {
+        let (seed, kind) = (rng.u64(..), rng.u8(0..8));
+        let any = |share| When::any().with_probability(share, seed);
+        match kind {
             0 => {
                 server.stop();
                 thread::sleep(for_so_long);

@@ -2,28 +2,42 @@
 //!
 //! | answer | is taken for |
 //! |---|---|
-//! | any that speaks of the object: found, missing, another version, forbidden, no room, unsupported | the volume is well |
-//! | throttled, unavailable, no answer in time, damaged; credentials that have expired | trouble, which may pass |
+//! | any that speaks of the object: found, missing, another version, forbidden, no room | the volume is well |
+//! | throttled, unavailable, no answer in time; credentials that have expired | trouble, which may pass |
 //! | no such bucket; another one of its name; credentials refused | a suspicion, which is confirmed or cleared by asking again |
+//! | that a HEAD finds nothing (it has no body to say what is missing); what may come from this process; damage | nothing |
 //!
-//! By kind only, never by text. Access that is denied to one key says nothing of the others.
+//! By kind only, never by text. Access that is denied to one key says nothing of the others. That a HEAD finds nothing is
+//! believed of the object while the volume is known to be there: from an answer a moment ago, or by asking for it.
 //!
 //! Invariants:
 //! 1. Until a suspicion is confirmed, what gave rise to it is trouble: operations wait, as for a store that is away, up to
 //!    their deadline.
 //! 2. Once it is confirmed, nothing is asked of the store any more, and every operation fails at once.
+//! 3. After trouble, nothing is changed in the store before it is known to be the same volume, where that can be known: where
+//!    the store shows what tells it from others of its name, and that has been seen to stay while objects were written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use staithe_lifecycle::{Outcome, Phase, Record, Watcher};
-use staithe_store::{ErrorKind, StoreError};
+use staithe_store::{ErrorKind, ObjectStore, StoreError};
 
+use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
+use crate::state_dir::note_identity;
+use crate::upload::blocking;
+
+/// For how long an answer says that the volume is there.
+const MOMENT: Duration = Duration::from_secs(2);
+/// How long after a write it is looked whether the identity has stayed.
+const PROOF: Duration = Duration::from_millis(2100);
+/// How often it may be impossible to find out whether the volume is the same one.
+const FAILURES_MOST: u32 = 5;
 
 /// What ends a mount for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,8 +77,16 @@ pub(crate) struct Fate {
     watcher: Watcher<Verdict>,
     /// What tells it from another one of its name, if the store shows that.
     identity: Option<String>,
+    /// Whether that has been seen to stay as it is while objects are written. Some servers tell the time of the last write.
+    is_proven: AtomicBool,
     /// Whether it was found to be the one of that identity since it was last healthy.
     is_known: Arc<AtomicBool>,
+    /// Who finds that out; how often it could not be.
+    recognising: tokio::sync::Mutex<u32>,
+    /// Something was written.
+    written: tokio::sync::Notify,
+    /// When the volume was last heard of.
+    heard: Mutex<Instant>,
     /// Whether the last answer to a question about it was that the credentials are of no use.
     lacks_credentials: AtomicBool,
     /// How requests ended. One short lock a request.
@@ -72,7 +94,8 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
-    pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>) -> Self {
+    /// `is_proven`: an earlier run has seen that the identity stays.
+    pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>, is_proven: bool) -> Self {
         let (watcher, is_known) = (Watcher::<Verdict>::new(config), Arc::new(AtomicBool::new(true)));
         let doubts = Arc::clone(&is_known);
         let begins = move |record: &Record<Verdict>| {
@@ -84,7 +107,11 @@ impl Fate {
         Self {
             watcher,
             identity,
+            is_proven: AtomicBool::new(is_proven),
             is_known,
+            recognising: tokio::sync::Mutex::new(0),
+            written: tokio::sync::Notify::new(),
+            heard: Mutex::new(Instant::now()),
             lacks_credentials: AtomicBool::new(false),
             counts: Mutex::default(),
         }
@@ -97,7 +124,64 @@ impl Fate {
     /// Notes how a try that began then has ended.
     pub(crate) fn note<T>(&self, operation: &'static str, began: Instant, ended: &staithe_store::Result<T>) {
         self.count(operation, ended);
-        self.watcher.report(began, outcome_of(ended.as_ref().err()));
+        let Some(outcome) = outcome_of(operation, ended.as_ref().err()) else { return };
+        if outcome == Outcome::Ok {
+            *self.heard.lock() = Instant::now();
+            if is_change(operation) && ended.is_ok() {
+                self.written.notify_one();
+            }
+        }
+        self.watcher.report(began, outcome);
+    }
+
+    /// Notes that a request has been without an answer for long.
+    pub(crate) fn note_silence(&self, operation: &'static str, began: Instant) {
+        let text = format!("{operation}: no answer for {} s", began.elapsed().as_secs());
+        self.watcher.report(began, Outcome::Transient(Arc::from(text)));
+    }
+
+    /// Whether the volume was heard of a moment ago.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.heard.lock().elapsed() < MOMENT
+    }
+
+    /// Whether it is not known to be the same volume as before the trouble.
+    pub(crate) fn is_strange(&self) -> bool {
+        self.identity.is_some()
+            && self.is_proven.load(Ordering::Acquire)
+            && !self.is_known.load(Ordering::Acquire)
+    }
+
+    /// Finds out whether it is the same volume, before something is changed in it. After it could not be found out a few
+    /// times, the store does not show it any more: then it is taken for the same.
+    ///
+    /// # Errors
+    /// The store's, and `VolumeGone` for another one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends its request.
+    pub(crate) async fn recognise(&self, store: &dyn ObjectStore) -> staithe_store::Result<()> {
+        let mut failures = self.recognising.lock().await;
+        let Some(known) = self.identity.as_deref().filter(|_| self.is_strange()) else { return Ok(()) };
+        let began = Instant::now();
+        let now = store.identity().await;
+        self.count("identity", &now);
+        match now {
+            Ok(Some(now)) if now != known => {
+                let text = anew(&now, known);
+                self.watcher.report(began, Outcome::Permanent(Verdict::Replaced, Arc::from(text.as_str())));
+                return Err(StoreError::new(ErrorKind::VolumeGone, "identity", text));
+            }
+            Err(error) if *failures < FAILURES_MOST => {
+                *failures += 1;
+                return Err(error);
+            }
+            Err(error) => tracing::warn!(%error, "whether the volume was made anew cannot be found out"),
+            Ok(_) => {}
+        }
+        *failures = 0;
+        self.is_known.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn count<T>(&self, operation: &'static str, ended: &staithe_store::Result<T>) {
@@ -116,9 +200,8 @@ impl Fate {
         counts.iter().map(count).collect()
     }
 
-    /// Why nothing is to be stored that nobody waits for: nothing has been answered since the store fell silent, or it is
-    /// not known to be the same one. So an idle mount asks no more than the watcher does, and what is here of one volume is
-    /// not stored in another. `None`: try.
+    /// Why nothing is to be stored that nobody waits for: nothing has been answered since the store fell silent. So an idle
+    /// mount asks no more than the watcher does. `None`: try.
     pub(crate) fn holds_back(&self) -> Option<FsError> {
         let why =
             self.is_silent().then_some("the store does not answer; it is being asked whether it is back");
@@ -127,8 +210,7 @@ impl Fate {
 
     fn is_silent(&self) -> bool {
         let is_troubled = matches!(self.watcher.phase(), Phase::Degraded | Phase::Suspect);
-        let is_strange = || self.identity.is_some() && !self.is_known.load(Ordering::Acquire);
-        is_troubled && (self.watcher.status().silent_since.is_some() || is_strange())
+        is_troubled && self.watcher.status().silent_since.is_some()
     }
 
     /// Returns once it is confirmed that the volume is of no use any more.
@@ -152,24 +234,39 @@ pub(crate) fn is_suspicion(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::VolumeGone | ErrorKind::CredentialsRefused | ErrorKind::CredentialsExpired)
 }
 
-/// What an answer says of the volume.
-pub fn outcome_of(error: Option<&StoreError>) -> Outcome<Verdict> {
+/// Whether an operation changes something in the store.
+pub(crate) fn is_change(operation: &str) -> bool {
+    matches!(
+        operation,
+        "put"
+            | "create_multipart"
+            | "upload_part"
+            | "upload_part_copy"
+            | "complete_multipart"
+            | "copy"
+            | "delete"
+            | "delete_batch"
+    )
+}
+
+fn anew(now: &str, known: &str) -> String {
+    format!("there is another volume of this name now, {now}; this mount is of the one {known}")
+}
+
+/// What the end of a request says of the volume; `None`: nothing.
+pub(crate) fn outcome_of(operation: &str, error: Option<&StoreError>) -> Option<Outcome<Verdict>> {
     use ErrorKind as K;
-    let Some(error) = error else { return Outcome::Ok };
+    let Some(error) = error else { return Some(Outcome::Ok) };
     let text = || Arc::from(error.to_string());
-    match error.kind() {
+    Some(match error.kind() {
+        K::NotFound if matches!(operation, "head" | "checksum") => return None,
+        K::Corrupt | K::Unsupported | K::Invalid => return None,
         K::VolumeGone => Outcome::Permanent(Verdict::Gone, text()),
         K::CredentialsRefused => Outcome::Permanent(Verdict::CredentialsRefused, text()),
-        K::NotFound
-        | K::VersionMismatch
-        | K::AlreadyExists
-        | K::Forbidden
-        | K::OutOfSpace
-        | K::Unsupported
-        | K::Invalid => Outcome::Ok,
+        K::NotFound | K::VersionMismatch | K::AlreadyExists | K::Forbidden | K::OutOfSpace => Outcome::Ok,
         // What is not told apart yet is trouble.
         _ => Outcome::Transient(text()),
-    }
+    })
 }
 
 /// The error that requests get when it is confirmed: whatever the verdict, the mount has no volume any more.
@@ -245,26 +342,60 @@ impl Filesystem {
         self.fate.lacks_credentials.store(lacks, Ordering::Release);
         tracing::debug!(took = ?began.elapsed(), answer = ?kind, "asked whether the volume is there");
         if let Err(error) = &probed {
-            return outcome_of(Some(error));
+            let unclear = || Outcome::Transient(Arc::from(error.to_string()));
+            return outcome_of("probe", Some(error)).unwrap_or_else(unclear);
         }
-        let Some(known) =
-            self.fate.identity.as_deref().filter(|_| !self.fate.is_known.load(Ordering::Acquire))
-        else {
+        let Some(known) = self.fate.identity.as_deref().filter(|_| self.fate.is_strange()) else {
             return Outcome::Ok;
         };
         let now = self.store.identity().await;
         self.fate.count("identity", &now);
         match now {
             Ok(Some(now)) if now != known => {
-                let text =
-                    format!("there is another volume of this name now, {now}; this mount is of one {known}");
-                Outcome::Permanent(Verdict::Replaced, Arc::from(text))
+                Outcome::Permanent(Verdict::Replaced, Arc::from(anew(&now, known)))
             }
+            // Who changes something finds that out.
+            Err(_) => Outcome::Ok,
             Ok(_) => {
                 self.fate.is_known.store(true, Ordering::Release);
                 Outcome::Ok
             }
-            Err(error) => outcome_of(Some(&error)),
+        }
+    }
+
+    /// Sees whether what tells the volume from others stays as it is while objects are written, and makes it known to later
+    /// runs then. A server that tells the time of the last write is found out.
+    pub(crate) fn prove_identity(&self) {
+        if self.fate.identity.is_none() || self.fate.is_proven.load(Ordering::Acquire) {
+            return;
+        }
+        let (me, fate) = (self.me.clone(), Arc::clone(&self.fate));
+        self.runtime.spawn(async move {
+            loop {
+                fate.written.notified().await;
+                // Times are told in whole seconds.
+                tokio::time::sleep(PROOF).await;
+                let Some(fs) = me.upgrade() else { return };
+                let is_well = fate.watcher.phase() == Phase::Healthy && fate.is_known.load(Ordering::Acquire);
+                let Some(now) = fs.store.identity().await.ok().filter(|_| is_well) else { continue };
+                if now == fate.identity {
+                    fs.note_identity(now.unwrap_or_default()).await;
+                    fate.is_proven.store(true, Ordering::Release);
+                } else {
+                    tracing::info!(
+                        "the store does not show when the volume was made: its word on that changes"
+                    );
+                }
+                return;
+            }
+        });
+    }
+
+    async fn note_identity(&self, identity: String) {
+        let (volume, state_dir) = (Arc::clone(&self.volume), self.state_dir.path().to_owned());
+        let noted = blocking(move || note_identity(&state_dir, &volume, &identity));
+        if let Err(error) = noted.await {
+            tracing::warn!(error = with_causes(&error), "which volume it is cannot be written down");
         }
     }
 
@@ -293,15 +424,23 @@ mod tests {
     #[test]
     fn an_answer_about_an_object_says_that_the_volume_is_well() {
         use ErrorKind as K;
-        let of = |kind| outcome_of(Some(&StoreError::new(kind, "get", "x")));
-        for kind in [K::NotFound, K::VersionMismatch, K::AlreadyExists, K::Forbidden, K::Invalid] {
-            assert_eq!(of(kind), Outcome::Ok, "{kind:?}");
+        let of = |kind| outcome_of("get", Some(&StoreError::new(kind, "get", "x")));
+        for kind in [K::NotFound, K::VersionMismatch, K::AlreadyExists, K::Forbidden] {
+            assert_eq!(of(kind), Some(Outcome::Ok), "{kind:?}");
         }
-        for kind in [K::Throttled, K::Unavailable, K::Timeout, K::Corrupt, K::CredentialsExpired] {
-            assert!(matches!(of(kind), Outcome::Transient(_)), "{kind:?}");
+        for kind in [K::Throttled, K::Unavailable, K::Timeout, K::CredentialsExpired] {
+            assert!(matches!(of(kind), Some(Outcome::Transient(_))), "{kind:?}");
         }
-        assert!(matches!(of(K::VolumeGone), Outcome::Permanent(Verdict::Gone, _)));
-        assert!(matches!(of(K::CredentialsRefused), Outcome::Permanent(Verdict::CredentialsRefused, _)));
-        assert_eq!(outcome_of(None), Outcome::Ok);
+        assert!(matches!(of(K::VolumeGone), Some(Outcome::Permanent(Verdict::Gone, _))));
+        assert!(matches!(
+            of(K::CredentialsRefused),
+            Some(Outcome::Permanent(Verdict::CredentialsRefused, _))
+        ));
+        assert_eq!(outcome_of("get", None), Some(Outcome::Ok));
+        for kind in [K::Corrupt, K::Invalid, K::Unsupported] {
+            assert_eq!(of(kind), None, "{kind:?}");
+        }
+        // It has no body that says what is missing.
+        assert_eq!(outcome_of("head", Some(&StoreError::new(K::NotFound, "head", "x"))), None);
     }
 }

@@ -33,7 +33,7 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::numbers::Numbers;
 use crate::pace::Pace;
-use crate::patience::Patient;
+use crate::patience::{Backoff, Patient};
 use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
@@ -99,6 +99,9 @@ pub struct Filesystem {
     told: Mutex<Option<Receiver<Invalidation>>>,
 }
 
+/// For how long a start asks for a volume that does not answer.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// What a filesystem has on the local disk.
 struct Local {
     state_dir: StateDir,
@@ -109,6 +112,8 @@ struct Local {
     numbers: Numbers,
     /// Of the volume.
     identity: Option<String>,
+    /// Whether an earlier run has seen that it stays.
+    is_proven: bool,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -129,24 +134,35 @@ impl Filesystem {
     /// of another volume, or of an earlier one of the same name; `NoSpace` and `Io` from the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
         let state_dir = StateDir::open(&config.state_dir)?;
-        store.probe().await?;
+        probe(&*store).await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let reserve = Reserve::new(state_dir.path());
         let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
         let has_intents = !journal.pending()?.is_empty();
         state_dir.claim(&store.volume(), has_intents)?;
-        let identity = identity_of(&*store).await;
-        let accepts_new = config.accept_new_volume;
-        state_dir.claim_identity(&store.volume(), identity.as_deref(), has_intents, accepts_new)?;
+        let identity = match store.identity().await {
+            Ok(identity) => identity,
+            // What is unfinished would be stored wherever it goes.
+            Err(error) if has_intents && state_dir.identity(&store.volume())?.is_some() => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "whether the volume was made anew is not known");
+                None
+            }
+        };
+        let (volume, accepts_new) = (store.volume(), config.accept_new_volume);
+        let is_proven = state_dir.check_identity(&volume, identity.as_deref(), has_intents, accepts_new)?;
         reserve.take_over();
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let numbers = open_numbers(&state_dir, store.volume()).await?;
-        let local = Local { state_dir, journal, reserve, cache, recall, numbers, identity };
+        let local = Local { state_dir, journal, reserve, cache, recall, numbers, identity, is_proven };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
         fs.save_numbers_regularly();
         fs.store_after_trouble();
+        fs.prove_identity();
         Ok(fs)
     }
 
@@ -168,7 +184,7 @@ impl Filesystem {
         let pace = Pace::default();
         let recall = Arc::new(local.recall);
         let live = Arc::new(SnapshotCell::new(Live { config: config.live, store }));
-        let fate = Arc::new(Fate::new(config.lifecycle, local.identity));
+        let fate = Arc::new(Fate::new(config.lifecycle, local.identity, local.is_proven));
         let patient = Patient::new(live.clone(), pace.tried_again(), recall.clone(), fate.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();
@@ -435,12 +451,14 @@ impl Filesystem {
     }
 }
 
-/// What tells the volume from others of its name. A store that does not answer that is asked again another day.
-async fn identity_of(store: &dyn ObjectStore) -> Option<String> {
-    store.identity().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "whether the volume was made anew is not known");
-        None
-    })
+/// Asks whether the volume is there, again if that may have been a moment's trouble.
+async fn probe(store: &dyn ObjectStore) -> staithe_store::Result<()> {
+    let mut backoff = Backoff::new(STARTING);
+    loop {
+        let Err(error) = store.probe().await else { return Ok(()) };
+        let Some(wait) = backoff.next(&error) else { return Err(error) };
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// Opens the journal off the runtime's threads: it reads files.

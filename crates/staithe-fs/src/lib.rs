@@ -99,7 +99,7 @@ pub use error::{FsError, FsErrorKind, Result};
 pub use failpoint::Step;
 #[cfg(debug_assertions)]
 pub use failpoint::abort_at;
-pub use fate::{RequestCount, Verdict, outcome_of};
+pub use fate::{RequestCount, Verdict};
 pub use filesystem::Filesystem;
 pub use lend::LocalFile;
 pub use names::{HiddenReason, hidden_reason};

@@ -13,6 +13,7 @@
 //! Backoff with full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use staithe_store::{
     VolumeInfo, Written,
 };
 
-use crate::fate::{Fate, condemned, is_suspicion};
+use crate::fate::{Fate, condemned, is_change, is_suspicion};
 use crate::live::Live;
 use crate::recall::Recall;
 
@@ -34,6 +35,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 256 << 10;
+
+/// How long a question may go without an answer before that is trouble, and how often it is again.
+const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_GOES_ON: Duration = Duration::from_secs(3);
 
 /// When to try again, and when to give up.
 #[derive(Debug)]
@@ -121,13 +126,48 @@ impl Patient {
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let began = Instant::now();
-        let ended = tokio::select! {
-            biased;
-            verdict = self.fate.condemned() => return Err(condemned(verdict, operation)),
-            ended = backoff.bound(operation, request) => ended,
+        let store = self.store();
+        if is_change(operation) && self.fate.is_strange() {
+            backoff.bound(operation, self.fate.recognise(&*store)).await?;
+        }
+        let is_look = matches!(operation, "head" | "get" | "list" | "checksum" | "list_versions");
+        let mut request = pin!(backoff.bound(operation, request));
+        let mut condemning = pin!(self.fate.condemned());
+        let mut silence = SILENCE;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                verdict = &mut condemning => return Err(condemned(verdict, operation)),
+                ended = &mut request => break ended,
+                () = tokio::time::sleep_until((began + silence).into()), if is_look => {
+                    self.fate.note_silence(operation, began);
+                    silence += SILENCE_GOES_ON;
+                }
+            }
         };
-        self.fate.note(operation, began, &ended);
+        // What a view says from memory says nothing of the volume.
+        if !store.answers_from_memory(operation) {
+            self.fate.note(operation, began, &ended);
+        }
         ended
+    }
+
+    /// What a HEAD answers. It cannot say whether it is the object that is missing, or the volume: that is asked for, unless
+    /// the volume was heard of a moment ago.
+    async fn head_or_gone<T>(
+        &self,
+        store: &dyn ObjectStore,
+        answer: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let answer = answer.await;
+        let is_missing = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if is_missing && !store.answers_from_memory("head") && !self.fate.was_heard() {
+            let began = Instant::now();
+            let probed = store.probe().await;
+            self.fate.note("probe", began, &probed);
+            probed?;
+        }
+        answer
     }
 
     /// Waits before the next try; false, and at once, if that would be in vain.
@@ -200,11 +240,11 @@ impl ObjectStore for Patient {
     }
 
     async fn head(&self, request: HeadRequest) -> Result<ObjectMeta> {
-        patiently!(self, "head", |store| store.head(request.clone()))
+        patiently!(self, "head", |store| self.head_or_gone(&*store, store.head(request.clone())))
     }
 
     async fn checksum(&self, request: HeadRequest) -> Result<Option<Crc64Nvme>> {
-        patiently!(self, "checksum", |store| store.checksum(request.clone()))
+        patiently!(self, "checksum", |store| self.head_or_gone(&*store, store.checksum(request.clone())))
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {

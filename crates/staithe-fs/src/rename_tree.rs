@@ -6,6 +6,7 @@ use staithe_store::{Key, ListRequest, ObjectSummary, PutCondition, Version};
 use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::failpoint::{Step, reach};
+use crate::fate::is_suspicion;
 use crate::filesystem::Filesystem;
 use crate::inode::Remote;
 use crate::intent::Intent;
@@ -104,6 +105,10 @@ impl Filesystem {
             }
             (Err(error), _) => error,
         };
+        if self.fate.verdict().is_some() {
+            // Nothing can be undone: the next start finishes it.
+            return Err(error);
+        }
         progress.tried.extend(self.marker_key(to)?);
         let kept = self.marker_key(to)?.filter(|_| to_exists);
         progress.tried.retain(|key| Some(key) != kept.as_ref());
@@ -243,7 +248,8 @@ impl Filesystem {
                 },
                 Err(error) => error,
             };
-            let partly = i > 0 || failed < batch.len() || error.is_retryable();
+            let may_be = error.is_retryable() || is_suspicion(error.kind());
+            let partly = i > 0 || failed < batch.len() || may_be;
             return Err(NotDeleted { error: error.into(), partly });
         }
         Ok(())

@@ -23,6 +23,8 @@ use crate::{FsError, FsErrorKind, Result};
 
 /// What sentences call it.
 const WHAT: &str = "state directory";
+/// Where the identity of the volume is.
+const IDENTITY: &str = "identity";
 
 /// An open state directory, locked against other processes until it is dropped.
 #[derive(Debug)]
@@ -78,35 +80,28 @@ impl StateDir {
         write_whole(place, "volume", &format!("{volume}\n"))
     }
 
-    /// Makes the directory one of this volume, and not of one that had its name before: `identity` is what the store shows
-    /// of it. Where that is nothing, nothing is changed. `accepts_new` is that a person wants what is unfinished to be
-    /// stored in the new one.
+    /// Whether an earlier run has written down this `identity` of the volume: what the store shows that tells it from one
+    /// that had its name before. One of an earlier volume is forgotten. `accepts_new` is that a person wants what is
+    /// unfinished to be stored in the new one.
     ///
     /// # Errors
-    /// `Invalid` if the directory holds unfinished files of the earlier one, and nothing is changed; `NoSpace` and `Io` as
-    /// the disk answers.
-    pub(crate) fn claim_identity(
+    /// `Invalid` if the directory holds unfinished files of an earlier one, and nothing is changed; `Io` as the disk answers.
+    pub(crate) fn check_identity(
         &self,
         volume: &str,
         identity: Option<&str>,
         has_intents: bool,
         accepts_new: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let place = Place { what: WHAT, path: &self.path };
-        let Some(identity) = identity else { return Ok(()) };
-        let says = format!("{volume}, {identity}\n");
-        let before = match std::fs::read_to_string(self.path.join("identity")) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed("read the identity of the volume of", place, error)),
-        };
-        if before.as_ref() == Some(&says) {
-            return Ok(());
+        let Some(identity) = identity else { return Ok(false) };
+        let Some(earlier) = self.identity(volume)? else { return Ok(false) };
+        if earlier == line_of(volume, identity) {
+            return Ok(true);
         }
-        let earlier = before.filter(|before| before.starts_with(&format!("{volume}, ")));
         let is_unfinished =
             has_intents || self.has_staged_bytes().map_err(|error| failed("look into", place, error))?;
-        if let (Some(earlier), true, false) = (earlier, is_unfinished, accepts_new) {
+        if is_unfinished && !accepts_new {
             let sentence = format!(
                 "{place} has unfinished files of {}, which is not there any more: there is another one of that name \
                  now, {identity}. --accept-new-volume stores them there, `staithe rescue` exports them",
@@ -114,7 +109,22 @@ impl StateDir {
             );
             return Err(FsError::new(FsErrorKind::Invalid, sentence));
         }
-        write_whole(place, "identity", &says)
+        let removed = std::fs::remove_file(self.path.join(IDENTITY));
+        removed.map_err(|error| failed("forget the earlier volume of", place, error))?;
+        Ok(false)
+    }
+
+    /// What is written down of the identity of the volume, if anything is.
+    ///
+    /// # Errors
+    /// `Io` as the disk answers.
+    pub(crate) fn identity(&self, volume: &str) -> Result<Option<String>> {
+        let place = Place { what: WHAT, path: &self.path };
+        match std::fs::read_to_string(self.path.join(IDENTITY)) {
+            Ok(text) => Ok(Some(text).filter(|text| text.starts_with(&format!("{volume}, ")))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read the identity of the volume of", place, error)),
+        }
     }
 
     fn has_staged_bytes(&self) -> io::Result<bool> {
@@ -173,6 +183,18 @@ impl StateDir {
     pub(crate) fn new_staging_name() -> String {
         uuid::Uuid::new_v4().simple().to_string()
     }
+}
+
+/// Writes down what tells the volume of a state directory from one of its name that is made later.
+///
+/// # Errors
+/// `NoSpace` and `Io` as the disk answers.
+pub(crate) fn note_identity(state_dir: &Path, volume: &str, identity: &str) -> Result<()> {
+    write_whole(Place { what: WHAT, path: state_dir }, IDENTITY, &line_of(volume, identity))
+}
+
+fn line_of(volume: &str, identity: &str) -> String {
+    format!("{volume}, {identity}\n")
 }
 
 /// Whether a staging file holds anything that the store may not have; a hole is nothing. Reads a file that came from the
@@ -296,21 +318,22 @@ mod tests {
     fn what_is_unfinished_is_not_stored_in_a_volume_that_was_made_anew() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
-        let claim = |identity, has_intents, accepts_new| {
-            state.claim_identity("s3://a", identity, has_intents, accepts_new).map_err(|error| error.kind())
+        let check = |identity, has_intents, accepts_new| {
+            state.check_identity("s3://a", identity, has_intents, accepts_new).map_err(|error| error.kind())
         };
-        assert_eq!(claim(Some("made first"), true, false), Ok(()), "nobody knew before");
-        assert_eq!(claim(Some("made first"), true, false), Ok(()));
-        assert_eq!(claim(Some("made later"), true, false), Err(FsErrorKind::Invalid));
-        assert_eq!(claim(None, true, false), Ok(()), "nobody knows now");
-        assert_eq!(claim(Some("made first"), true, false), Ok(()), "nothing was changed");
-        assert_eq!(claim(Some("made later"), true, true), Ok(()));
-        assert_eq!(claim(Some("made first"), true, false), Err(FsErrorKind::Invalid));
-        assert_eq!(claim(Some("made last"), false, false), Ok(()));
+        assert_eq!(check(Some("made first"), true, false), Ok(false), "nobody knew before");
+        note_identity(dir.path(), "s3://a", "made first").unwrap();
+        assert_eq!(check(Some("made first"), true, false), Ok(true));
+        assert_eq!(check(Some("made later"), true, false), Err(FsErrorKind::Invalid));
+        assert_eq!(check(None, true, false), Ok(false), "nobody knows now");
+        assert_eq!(check(Some("made first"), true, false), Ok(true), "nothing was changed");
         std::fs::write(state.staging().join("bytes"), vec![1; 10_000]).unwrap();
-        assert_eq!(claim(Some("made first"), false, false), Err(FsErrorKind::Invalid));
+        assert_eq!(check(Some("made later"), false, false), Err(FsErrorKind::Invalid));
+        assert_eq!(check(Some("made later"), true, true), Ok(false));
+        assert_eq!(check(Some("made first"), true, false), Ok(false), "the earlier one is forgotten");
         // What the volume is called is looked after by `claim`.
-        state.claim_identity("s3://b", Some("made last"), false, false).unwrap();
+        note_identity(dir.path(), "s3://a", "made first").unwrap();
+        assert!(!state.check_identity("s3://b", Some("made last"), true, false).unwrap());
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Link {
         if volume::is_of_amazon(&self.volume) {
             return Ok(None);
         }
-        let call = Call::new("identity", None, self.patience.first_byte).once();
+        let call = Call::new("identity", None, self.patience.first_byte);
         let asked = self.call(call, || self.fresh.list_buckets().prefix(&self.bucket).send()).await;
         let asked = match asked {
             Ok(answer) => answer,

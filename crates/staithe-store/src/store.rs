@@ -191,6 +191,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug + 'static {
     /// What this store can do.
     fn capabilities(&self) -> &Capabilities;
 
+    /// Whether answers to an operation (a verb of the port) come from this process, and so say nothing of whether the
+    /// volume is there.
+    fn answers_from_memory(&self, _operation: &str) -> bool {
+        false
+    }
+
     /// Asks whether the volume itself is there and may be used; on a fresh connection where there are any. Asks once: a
     /// failure is not tried again here.
     ///

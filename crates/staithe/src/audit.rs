@@ -16,7 +16,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -29,6 +29,10 @@ pub(crate) const FILE: &str = "audit.log";
 const SYSLOG: &str = "/dev/log";
 /// Facility `daemon`, severity `notice` (RFC 5424, 6.2.1).
 const PRIORITY: u8 = 3 * 8 + 5;
+/// How long the system's log may take for a message.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest message for it, in bytes.
+const MESSAGE_MOST: usize = 60_000;
 /// Names in one record; of more, it says how many there are.
 const NAMES_MOST: usize = 1000;
 
@@ -47,8 +51,8 @@ pub(crate) struct Audit {
     place: Place,
     /// What every record says.
     about: Map<String, Value>,
-    /// One record at a time.
-    turn: Mutex<()>,
+    /// One record at a time; whether the last one is there in part only.
+    is_torn: Mutex<bool>,
 }
 
 impl fmt::Display for Place {
@@ -83,25 +87,31 @@ impl Audit {
         };
         tried.map_err(|e| Failure::caused(format!("--audit-log {place} cannot be written"), &e))?;
         let about = about.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        Ok(Self { place, about, turn: Mutex::default() })
+        Ok(Self { place, about, is_torn: Mutex::default() })
     }
 
     /// Writes a record, and has it on the disk when it returns. Blocks. A disk that does not take it is said in the log,
     /// with the record.
     pub(crate) fn record(&self, event: &str, fields: Value) {
-        let line = line(SystemTime::now(), event, &self.about, fields);
-        let _turn = self.turn.lock();
+        let now = SystemTime::now();
+        let mut line = line_of(now, event, &self.about, fields.clone());
+        let mut is_torn = self.is_torn.lock();
         let written = match &self.place {
             Place::File(path) => append(path).and_then(|mut file| {
+                let begin = if *is_torn { "\n" } else { "" };
                 // In one call, so that a record is never in two pieces.
-                file.write_all(format!("{line}\n").as_bytes())?;
+                file.write_all(format!("{begin}{line}\n").as_bytes())?;
                 file.sync_data()
             }),
-            Place::Syslog => syslog().and_then(|socket| {
+            Place::Syslog => {
+                if line.len() > MESSAGE_MOST {
+                    line = line_of(now, event, &self.about, without_names(fields));
+                }
                 let message = format!("<{PRIORITY}>staithe[{}]: {line}", std::process::id());
-                socket.send(message.as_bytes()).map(drop)
-            }),
+                syslog().and_then(|socket| socket.send(message.as_bytes()).map(drop))
+            }
         };
+        *is_torn = written.is_err();
         if let Err(error) = written {
             tracing::error!(%error, record = line, "the audit log does not take this record");
         }
@@ -114,18 +124,35 @@ pub(crate) fn names(all: &[String]) -> Value {
     json!({"count": all.len(), "names": some})
 }
 
+/// The same without the names: only how many there are.
+fn without_names(mut fields: Value) -> Value {
+    for names in fields.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
+        if let Some(list) = names.get_mut("names") {
+            *list = json!([]);
+        }
+    }
+    fields
+}
+
 /// Opened for each record: the file may have been moved away by whoever rotates logs.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    if let (0, Some(dir)) = (file.metadata()?.len(), dir) {
+        // A new name is as durable as what it holds.
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(file)
 }
 
 fn syslog() -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     socket.connect(SYSLOG)?;
     Ok(socket)
 }
 
-fn line(now: SystemTime, event: &str, about: &Map<String, Value>, fields: Value) -> String {
+fn line_of(now: SystemTime, event: &str, about: &Map<String, Value>, fields: Value) -> String {
     let mut record = Map::new();
     record.insert("time".to_owned(), json!(humantime::format_rfc3339_millis(now).to_string()));
     record.insert("event".to_owned(), json!(event));

@@ -28,6 +28,8 @@ use crate::{metrics, places, systemd};
 
 /// What is left for storing when users of the mount took all of the drain deadline to leave.
 const LEAST_DRAIN: Duration = Duration::from_secs(1);
+/// How much longer than the drain deadline the end may take: users that are cut off, and files that are made durable.
+const STOPPING: Duration = Duration::from_secs(30);
 /// How long leftover tasks may hold up the exit.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -131,7 +133,6 @@ async fn live(
     let mut end = End { settings: &settings, fs: &fs, mount: &mount, control, chronicle, signals };
     let reason = end.wait().await;
     let code = end.run(reason, live.settings().drain_deadline).await;
-    watcher.exited(format!("exit code {code}"));
     watching.abort();
     Ok((code, entry))
 }
@@ -251,7 +252,7 @@ impl End<'_> {
             Reason::Asked(why) => why.to_owned(),
             Reason::Condemned(verdict) => verdict.to_string(),
         });
-        systemd::stopping("unmounting", patience + LAST_WAIT);
+        systemd::stopping("unmounting", patience + STOPPING);
         if let Some(control) = self.control.take() {
             // First of all: nothing that a command has begun may go on below a mount that ends.
             control.end().await;
@@ -262,6 +263,7 @@ impl End<'_> {
         if !report.kept.is_empty() {
             self.tell_kept(&report);
         }
+        self.fs.watcher().exited(format!("exit code {code}"));
         let (chronicle, fs) = (self.chronicle, self.fs);
         tokio::task::block_in_place(|| chronicle.end(fs, code, &report));
         code

@@ -16,22 +16,16 @@ use crate::failure::Failure;
 /// The name of the program.
 const NAME: &str = "mount.staithe";
 /// What is for others, or is so anyway.
-const OTHERS: [&str; 32] = [
+const OTHERS: [&str; 26] = [
     "defaults",
     "rw",
     "auto",
     "noauto",
-    "user",
     "nouser",
-    "users",
-    "group",
-    "owner",
     "nofail",
     "fail",
     "_netdev",
-    "suid",
     "nosuid",
-    "dev",
     "nodev",
     "exec",
     "async",
@@ -51,15 +45,23 @@ const OTHERS: [&str; 32] = [
     "nomand",
 ];
 /// What begins so is for others, too.
-const OTHERS_BEGIN: [&str; 5] = ["x-", "X-", "comment=", "context=", "uhelper="];
+const OTHERS_BEGIN: [&str; 3] = ["x-", "X-", "comment="];
 /// What nobody could keep.
-const IMPOSSIBLE: [(&str, &str); 6] = [
+const IMPOSSIBLE: [(&str, &str); 14] = [
     ("remount", "`staithe reload` changes what can be changed of a mount"),
     ("bind", "bind a mounted one"),
+    ("move", "move a mounted one"),
     ("noexec", "mount it, and bind it with noexec elsewhere"),
     ("sync", "close(2) and fsync(2) store what they say; see --write-mode"),
     ("dirsync", "changes of directories are stored as they are made; see --write-mode"),
-    ("move", "move a mounted one"),
+    ("suid", "programs of a bucket are never run as somebody else"),
+    ("dev", "a bucket holds no devices"),
+    ("user", "root mounts it, and allow_other lets others in"),
+    ("users", "root mounts it, and allow_other lets others in"),
+    ("owner", "root mounts it, and allow_other lets others in"),
+    ("group", "root mounts it, and allow_other lets others in"),
+    ("context", "it has no security labels of its own"),
+    ("help", "it is no option of a mount"),
 ];
 
 /// The arguments of this process, with those of mount(8) put into our form. `None`: there is nothing to do.
@@ -106,14 +108,17 @@ fn ours_of(option: &str) -> Result<Option<String>, Failure> {
     if OTHERS.contains(&option) || OTHERS_BEGIN.iter().any(|begin| option.starts_with(begin)) {
         return Ok(None);
     }
-    if let Some((_, why)) = IMPOSSIBLE.iter().find(|(name, _)| *name == option) {
+    let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+    if let Some((_, why)) = IMPOSSIBLE.iter().find(|(impossible, _)| *impossible == name) {
         return Err(Failure::usage(format!("the mount option {option:?} cannot be kept: {why}")));
     }
     if option == "ro" {
         return Ok(Some(String::from("--read-only")));
     }
-    let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
     let name = name.replace('_', "-");
+    if matches!(&*name, "background" | "detached" | "version") {
+        return Err(Failure::usage(format!("the mount option {option:?} is none of a line of fstab")));
+    }
     Ok(Some(match value {
         Some(value) => format!("--{name}={value}"),
         None => format!("--{name}"),

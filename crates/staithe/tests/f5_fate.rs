@@ -60,6 +60,28 @@ fn phases(records: &[Value]) -> Vec<String> {
     of_event(records, "phase").into_iter().map(|record| record["to"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Looks at a path all the time, until that is an error other than that it is not there.
+fn looks_on(path: &Path) -> i32 {
+    let mut was_there = false;
+    loop {
+        match fs::metadata(path) {
+            Ok(_) => was_there = true,
+            // Nothing that was there is gone before the bucket is.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                assert!(!was_there, "{} has vanished", path.display());
+            }
+            Err(error) => return error.raw_os_error().unwrap_or_default(),
+        }
+    }
+}
+
+/// Waits until the mount has seen that what tells its bucket from others of its name stays while it writes.
+fn is_told_apart(mount: &MountedDaemon) {
+    store(&at(mount, "written"), b"written").unwrap();
+    let identity = mount.state_dir().join("identity");
+    assert!(wait_until(SOON, || identity.exists()), "{}", mount.stderr());
+}
+
 /// Readers and writers on a mount, none of which may get an error.
 struct Work<'m> {
     mount: &'m MountedDaemon,
@@ -133,7 +155,7 @@ fn an_outage_of_half_a_minute_is_ridden_out_and_nothing_is_lost() {
         });
         assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
         let went = phases(&audit(mount.state_dir()));
-        assert_eq!(went, ["healthy", "degraded", "healthy", "draining"], "{mode}");
+        assert_eq!(went, ["healthy", "degraded", "healthy", "draining", "exited"], "{mode}");
     }
 }
 
@@ -164,22 +186,32 @@ fn a_deleted_bucket_ends_the_mount_with_143_and_what_it_never_had_is_kept_and_li
     let bucket = Bucket::of(&server);
     bucket.put("known", noise(1, 200_000));
     let state = tempfile::tempdir().unwrap();
-    let mut mount = start(on(&server).args(["--write-mode=back"]).state_dir(state.path()));
+    let options = on(&server).args(["--write-mode=back", "--metadata-ttl=0"]);
+    let mut mount = start(options.state_dir(state.path()));
     let reader = File::open(at(&mount, "known")).unwrap();
+    is_told_apart(&mount);
     server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
     fs::create_dir(at(&mount, "d")).unwrap();
     store(&at(&mount, "d/unstored"), b"never stored").unwrap();
     let began = Instant::now();
     assert!(server.delete_bucket(BUCKET));
-    // Somebody must look for it to be noticed, and gets no answer before it is confirmed.
-    let looked = fs::metadata(at(&mount, "missing"));
-    assert_eq!(code(looked), libc::ENODEV);
+    // Somebody must look for it to be noticed, and gets no answer before it is confirmed: also who looks all the time at what
+    // is known, and asks for nothing but attributes.
+    thread::scope(|scope| {
+        let looking = ["known", "written", "missing"].map(|name| {
+            let path = at(&mount, name);
+            scope.spawn(move || looks_on(&path))
+        });
+        for looked in looking {
+            assert_eq!(looked.join().unwrap(), libc::ENODEV);
+        }
+    });
     assert_eq!(mount.wait(SOON).unwrap(), GONE, "{}", mount.stderr());
     assert!(began.elapsed() > Duration::from_secs(9), "not confirmed over time: {:?}", began.elapsed());
     assert!(!mount.is_mounted());
     drop(reader);
     let records = audit(state.path());
-    assert_eq!(phases(&records), ["healthy", "suspect", "condemned", "draining"]);
+    assert_eq!(phases(&records), ["healthy", "suspect", "condemned", "draining", "exited"]);
     let gone = of_event(&records, "volume-gone");
     assert_eq!(gone.len(), 1, "{records:?}");
     assert_eq!(gone[0]["code"], 100_404);
@@ -261,17 +293,13 @@ fn a_server_that_comes_back_with_an_empty_disk_is_not_written_to() {
     let mut mount =
         start(on(&server).args(["--write-mode=back", "--metadata-ttl=1h"]).state_dir(state.path()));
     assert_eq!(fs::read(at(&mount, "known")).unwrap(), b"known");
-    // Buckets are told apart by the second in which they were made.
-    thread::sleep(Duration::from_secs(2));
+    is_told_apart(&mount);
     server.stop();
     store(&at(&mount, "known"), b"never stored").unwrap();
     becomes(&mount, "degraded");
     assert!(server.delete_bucket(BUCKET) && server.create_bucket(BUCKET, Versioning::Off));
-    // Writes of the old mount wait for what the probes say.
-    let held = server.faults().hold_requests(When::mutation());
     server.restart().unwrap();
     assert_eq!(mount.wait(SOON).unwrap(), GONE, "{}", mount.stderr());
-    held.release();
     assert_eq!(Bucket::of(&server).keys(), [""; 0]);
     let records = audit(state.path());
     let gone = of_event(&records, "volume-gone");

@@ -191,6 +191,10 @@ impl ObjectStore for PinnedStore {
         self.inner.capabilities()
     }
 
+    fn answers_from_memory(&self, operation: &str) -> bool {
+        operation == "list" || (operation == "head" && self.attributes == AttributeSource::Listing)
+    }
+
     async fn probe(&self) -> staithe_store::Result<VolumeInfo> {
         self.inner.probe().await
     }
