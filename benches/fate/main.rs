@@ -6,7 +6,7 @@
 //! cargo bench -p staithe-benches --bench fate -- --binary target/release/staithe --soak 10min
 //! ```
 
-#![allow(missing_docs, reason = "a program")]
+#![allow(missing_docs, clippy::print_stdout, reason = "a program")]
 
 mod soak;
 

@@ -64,6 +64,9 @@ pub(crate) fn run(binary: &Path, lasting: Duration, seed: u64) -> Result<Soaked>
     let server = server()?;
     let options = ["--write-mode=back", "--op-deadline=10min", "--drain-deadline=5min"];
     let mut mount = mounted(binary, &server, &options)?;
+    for worker in 0..WORKERS {
+        fs::create_dir(mount.path().join(format!("worker-{worker}")))?;
+    }
     let (soaked, ends) = (Soaked::default(), AtomicBool::new(false));
     let ledgers: Vec<Ledger> = (0..WORKERS).map(|_| Ledger::default()).collect();
     thread::scope(|scope| {
@@ -119,7 +122,7 @@ fn trouble(server: &S3Server, lasting: Duration, rng: &mut Rng, soaked: &Soaked)
             3 => drop(server.faults().inject(any(0.1), Fault::BlackHole)),
             4 => drop(server.faults().inject(any(1.0), Fault::no_such_bucket())),
             5 => drop(server.faults().inject(any(0.5), Fault::CutBody { after: 1000 })),
-            6 => drop(server.faults().inject(any(0.5), Fault::expired_token())),
+            6 => drop(server.faults().inject(any(1.0), Fault::expired_token())),
             _ => server.modes().set_latency(Duration::from_millis(300)),
         }
         soaked.troubles.fetch_add(1, Ordering::Relaxed);
@@ -132,10 +135,6 @@ fn trouble(server: &S3Server, lasting: Duration, rng: &mut Rng, soaked: &Soaked)
 
 fn work(root: &Path, ledger: &Ledger, seed: u64, soaked: &Soaked, ends: &AtomicBool) {
     let mut rng = Rng::with_seed(seed);
-    if let Err(error) = fs::create_dir(root) {
-        eprintln!("{}: {error}", root.display());
-        soaked.failed.fetch_add(1, Ordering::Relaxed);
-    }
     while !ends.load(Ordering::Relaxed) {
         soaked.operations.fetch_add(1, Ordering::Relaxed);
         match step(root, ledger, &mut rng) {
