@@ -10,23 +10,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use real::{BUCKET, Bucket, at, close, code, daemon, noise, on_server, quiet, run, sh, spawn, start, store};
-use rustix::process::Signal;
-use staithe_testkit::{
-    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until,
+use real::{
+    BUCKET, Bucket, at, close, code, daemon, noise, on, on_server, quiet, run, server, sh, spawn, start,
+    store,
 };
+use rustix::process::Signal;
+use staithe_testkit::{Fault, MountedDaemon, Operation, S3Server, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
-
-fn server() -> S3Server {
-    let server = S3Server::start_blocking().unwrap();
-    assert!(server.create_bucket(BUCKET, Versioning::Off));
-    server
-}
-
-fn on(server: &S3Server) -> DaemonOptions {
-    daemon(&format!("s3://{BUCKET}")).env(server.env())
-}
 
 fn umount(mountpoint: &Path) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_staithe")).arg("umount").arg(mountpoint))

@@ -15,27 +15,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use real::{
-    BUCKET, Bucket, Keys, at, code, daemon, noise, pair, refusal, run, sh, spawn, start, status, store, text,
+    BUCKET, Bucket, Keys, at, code, daemon, noise, on, pair, refusal, run, server, sh, spawn, start, status,
+    store, text,
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use staithe_testkit::{
-    DaemonOptions, Fault, MountedDaemon, Operation, S3Server, Standing, Versioning, When, wait_until,
-};
+use staithe_testkit::{Fault, MountedDaemon, Operation, Standing, Versioning, When, wait_until};
 
 const SOON: Duration = Duration::from_mins(1);
 const REFUSED: i32 = 77;
 const GONE: i32 = 143;
-
-fn server() -> S3Server {
-    let server = S3Server::start_blocking().unwrap();
-    assert!(server.create_bucket(BUCKET, Versioning::Off));
-    server
-}
-
-fn on(server: &S3Server) -> DaemonOptions {
-    daemon(&format!("s3://{BUCKET}")).env(server.env())
-}
 
 fn phase(mount: &MountedDaemon) -> String {
     status(mount)["health"]["phase"].as_str().unwrap().to_owned()

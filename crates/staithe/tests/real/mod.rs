@@ -53,6 +53,18 @@ pub(crate) fn start(options: DaemonOptions) -> MountedDaemon {
     options.start().unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// A server of ours with a bucket that keeps no versions.
+pub(crate) fn server() -> S3Server {
+    let server = S3Server::start_blocking().unwrap();
+    assert!(server.create_bucket(BUCKET, Versioning::Off));
+    server
+}
+
+/// A daemon of its bucket.
+pub(crate) fn on(server: &S3Server) -> DaemonOptions {
+    daemon(&format!("s3://{BUCKET}")).env(server.env())
+}
+
 /// A mount of a server of ours, with the server.
 pub(crate) fn on_server(versioning: Versioning) -> (S3Server, MountedDaemon) {
     let server = S3Server::start_blocking().unwrap();
