@@ -105,7 +105,7 @@ impl Filesystem {
             return left.iter().all(|job| job.state == staithe_persist::State::Failed);
         }
         let all = futures::stream::iter(
-            dirty.iter().map(|inode| async { self.commit(inode, &Door::open()).await }),
+            dirty.into_iter().map(|inode| async move { self.commit(&inode, &Door::open()).await }),
         );
         let stored = all.buffer_unordered(DRAINS_AT_ONCE).collect::<Vec<_>>();
         tokio::time::timeout_at(until, stored).await.is_ok()

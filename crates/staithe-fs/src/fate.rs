@@ -17,13 +17,13 @@
 //! 3. After trouble, nothing is changed in the store before it is known to be the same volume, where that can be known: where
 //!    the store shows what tells it from others of its name, and that has been seen to stay while objects were written.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use staithe_lifecycle::{Outcome, Phase, Record, Watcher};
+use staithe_lifecycle::{Core, Outcome, Phase, Record, SystemClock, Watcher};
 use staithe_store::{ErrorKind, ObjectStore, StoreError};
 
 use crate::commit::with_causes;
@@ -36,6 +36,11 @@ use crate::upload::blocking;
 const MOMENT: Duration = Duration::from_secs(2);
 /// How long after a write it is looked whether the identity has stayed.
 const PROOF: Duration = Duration::from_millis(2100);
+/// Over how long credentials must be refused: while they are rotated, the old ones may be of no use before the new ones are
+/// there, or known everywhere.
+const ROTATION: Duration = Duration::from_mins(1);
+/// How many names of answers are kept that gave a verdict.
+const NAMES_KEPT: usize = 16;
 /// How often it may be impossible to find out whether the volume is the same one.
 const FAILURES_MOST: u32 = 5;
 
@@ -57,6 +62,16 @@ impl std::fmt::Display for Verdict {
             Self::Replaced => "the volume was made anew",
             Self::CredentialsRefused => "the credentials are refused",
         })
+    }
+}
+
+impl Verdict {
+    /// Over how long it must be confirmed, where that is longer than usual.
+    fn over(&self) -> Duration {
+        match self {
+            Self::Gone | Self::Replaced => Duration::ZERO,
+            Self::CredentialsRefused => ROTATION,
+        }
     }
 }
 
@@ -89,6 +104,8 @@ pub(crate) struct Fate {
     heard: Mutex<Instant>,
     /// Whether the last answer to a question about it was that the credentials are of no use.
     lacks_credentials: AtomicBool,
+    /// What the store calls its last answers that gave a verdict: whoever runs it can find them.
+    verdicts_of: Mutex<VecDeque<String>>,
     /// How requests ended. One short lock a request.
     counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -96,7 +113,8 @@ pub(crate) struct Fate {
 impl Fate {
     /// `is_proven`: an earlier run has seen that the identity stays.
     pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>, is_proven: bool) -> Self {
-        let (watcher, is_known) = (Watcher::<Verdict>::new(config), Arc::new(AtomicBool::new(true)));
+        let core = Core::new(config, Instant::now()).confirming_over(Verdict::over);
+        let (watcher, is_known) = (Watcher::of(core, SystemClock), Arc::new(AtomicBool::new(true)));
         let doubts = Arc::clone(&is_known);
         let begins = move |record: &Record<Verdict>| {
             if record.moved.from == Phase::Healthy {
@@ -113,6 +131,7 @@ impl Fate {
             written: tokio::sync::Notify::new(),
             heard: Mutex::new(Instant::now()),
             lacks_credentials: AtomicBool::new(false),
+            verdicts_of: Mutex::default(),
             counts: Mutex::default(),
         }
     }
@@ -167,8 +186,7 @@ impl Fate {
         let now = store.identity().await;
         self.count("identity", &now);
         match now {
-            Ok(Some(now)) if now != known => {
-                let text = anew(&now, known);
+            Ok(now) if let Some(text) = anew(now.as_deref(), known) => {
                 self.watcher.report(began, Outcome::Permanent(Verdict::Replaced, Arc::from(text.as_str())));
                 return Err(StoreError::new(ErrorKind::VolumeGone, "identity", text));
             }
@@ -186,6 +204,15 @@ impl Fate {
 
     fn count<T>(&self, operation: &'static str, ended: &staithe_store::Result<T>) {
         let outcome = ended.as_ref().err().map_or("ok", |error| name_of(error.kind()));
+        if let Some(id) =
+            ended.as_ref().err().filter(|error| is_suspicion(error.kind())).and_then(StoreError::request_id)
+        {
+            let mut kept = self.verdicts_of.lock();
+            if kept.len() == NAMES_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(id.to_owned());
+        }
         *self.counts.lock().entry((operation, outcome)).or_default() += 1;
     }
 
@@ -249,8 +276,10 @@ pub(crate) fn is_change(operation: &str) -> bool {
     )
 }
 
-fn anew(now: &str, known: &str) -> String {
-    format!("there is another volume of this name now, {now}; this mount is of the one {known}")
+/// Why it is another volume than is known; `None`: it is the same, or that is not told.
+fn anew(now: Option<&str>, known: &str) -> Option<String> {
+    let now = now.filter(|now| *now != known)?;
+    Some(format!("there is another volume of this name now, {now}; this mount is of the one {known}"))
 }
 
 /// What the end of a request says of the volume; `None`: nothing.
@@ -323,6 +352,11 @@ impl Filesystem {
         self.fate.condemned().await
     }
 
+    /// What the store calls its last answers by which the volume is gone, or the credentials are of no use: at most 16.
+    pub fn verdict_request_ids(&self) -> Vec<String> {
+        self.fate.verdicts_of.lock().iter().cloned().collect()
+    }
+
     /// What was confirmed of the volume; `None`: it is well, as far as is known.
     pub fn verdict(&self) -> Option<Verdict> {
         self.fate.verdict()
@@ -351,8 +385,8 @@ impl Filesystem {
         let now = self.store.identity().await;
         self.fate.count("identity", &now);
         match now {
-            Ok(Some(now)) if now != known => {
-                Outcome::Permanent(Verdict::Replaced, Arc::from(anew(&now, known)))
+            Ok(now) if let Some(text) = anew(now.as_deref(), known) => {
+                Outcome::Permanent(Verdict::Replaced, Arc::from(text))
             }
             // Who changes something finds that out.
             Err(_) => Outcome::Ok,
@@ -370,25 +404,7 @@ impl Filesystem {
             return;
         }
         let (me, fate) = (self.me.clone(), Arc::clone(&self.fate));
-        self.runtime.spawn(async move {
-            loop {
-                fate.written.notified().await;
-                // Times are told in whole seconds.
-                tokio::time::sleep(PROOF).await;
-                let Some(fs) = me.upgrade() else { return };
-                let is_well = fate.watcher.phase() == Phase::Healthy && fate.is_known.load(Ordering::Acquire);
-                let Some(now) = fs.store.identity().await.ok().filter(|_| is_well) else { continue };
-                if now == fate.identity {
-                    fs.note_identity(now.unwrap_or_default()).await;
-                    fate.is_proven.store(true, Ordering::Release);
-                } else {
-                    tracing::info!(
-                        "the store does not show when the volume was made: its word on that changes"
-                    );
-                }
-                return;
-            }
-        });
+        self.chore("prove the identity", move || prove(me.clone(), Arc::clone(&fate)));
     }
 
     async fn note_identity(&self, identity: String) {
@@ -414,6 +430,25 @@ impl Filesystem {
             None => Ok(()),
             Some(verdict) => Err(FsError::new(FsErrorKind::VolumeGone, verdict.to_string())),
         }
+    }
+}
+
+/// Waits until something was written, and for the time that an identity needs to change with it.
+async fn prove(fs: Weak<Filesystem>, fate: Arc<Fate>) {
+    loop {
+        fate.written.notified().await;
+        // Times are told in whole seconds.
+        tokio::time::sleep(PROOF).await;
+        let Some(fs) = fs.upgrade() else { return };
+        let is_well = fate.watcher.phase() == Phase::Healthy && fate.is_known.load(Ordering::Acquire);
+        let Some(now) = fs.store.identity().await.ok().filter(|_| is_well) else { continue };
+        if now == fate.identity {
+            fs.note_identity(now.unwrap_or_default()).await;
+            fate.is_proven.store(true, Ordering::Release);
+        } else {
+            tracing::info!("the store does not show when the volume was made: its word on that changes");
+        }
+        return;
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use staithe_dentry::Dentries;
+use staithe_lifecycle::Supervisor;
 use staithe_parts::Budget;
 use staithe_snapshot::SnapshotCell;
 use staithe_store::{ObjectStore, Version};
@@ -93,6 +94,7 @@ pub struct Filesystem {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) jobs: Jobs,
     pub(crate) tasks: TaskTracker,
+    chores: Supervisor,
     pub(crate) on_conflict: Mutex<Option<OnKept>>,
     draining: AtomicBool,
     tell: Mutex<Sender<Invalidation>>,
@@ -166,6 +168,21 @@ impl Filesystem {
         Ok(fs)
     }
 
+    /// What goes on by itself, whoever uses the filesystem.
+    pub fn chores(&self) -> &Supervisor {
+        &self.chores
+    }
+
+    /// Has this done until the end, or until it returns.
+    pub(crate) fn chore<F, R>(&self, name: &'static str, task: F)
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        // An error says that the end has begun.
+        let _ = self.chores.spawn_until_end(name, task);
+    }
+
     /// Says once what a store without conditional writes means.
     pub(crate) fn admit_no_conditions(&self) {
         let can = self.store.capabilities();
@@ -223,6 +240,7 @@ impl Filesystem {
             sayings: Sayings::default(),
             room,
             jobs: jobs_of(me.clone(), runtime.clone()),
+            chores: Supervisor::new(runtime.clone(), staithe_lifecycle::Budget::default()),
             runtime,
             upload_room: Semaphore::new(UPLOAD_PIECES),
             uploads: Arc::default(),

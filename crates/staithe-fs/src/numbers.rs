@@ -204,11 +204,14 @@ impl Filesystem {
     /// Does so every now and then, so that a kill costs few of them.
     pub(crate) fn save_numbers_regularly(&self) {
         let me = self.me.clone();
-        self.runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(SAVED_EVERY).await;
-                let Some(fs) = me.upgrade() else { return };
-                fs.save_numbers().await;
+        self.chore("save inode numbers", move || {
+            let me = me.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(SAVED_EVERY).await;
+                    let Some(fs) = me.upgrade() else { return };
+                    fs.save_numbers().await;
+                }
             }
         });
     }

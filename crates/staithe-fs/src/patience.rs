@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
 use staithe_snapshot::SnapshotCell;
 use staithe_store::{
     Capabilities, CopyRequest, Crc64Nvme, DeleteFailure, DeleteRequest, ErrorKind, GetRequest, GetResponse,
@@ -32,6 +33,7 @@ use crate::live::Live;
 use crate::recall::Recall;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Also if the store asks for a longer one: who waits here waits no longer than to a deadline.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 256 << 10;
@@ -79,7 +81,8 @@ impl Backoff {
     fn again(&mut self, error: &StoreError) -> Option<Duration> {
         self.met = Some(error.clone());
         let jittered = self.ceiling.mul_f64(fastrand::f64());
-        let wait = error.retry_after().unwrap_or(jittered).max(Duration::from_millis(1));
+        let asked = error.retry_after().map(|asked| asked.min(LONGEST_WAIT));
+        let wait = asked.unwrap_or(jittered).max(Duration::from_millis(1));
         self.ceiling = (self.ceiling * 2).min(LONGEST_WAIT);
         (Instant::now() + wait < self.until).then_some(wait)
     }
@@ -103,6 +106,26 @@ pub(crate) struct Patient {
     tried_again: Arc<AtomicU64>,
     recall: Arc<Recall>,
     fate: Arc<Fate>,
+}
+
+macro_rules! patiently {
+    ($self:ident, $operation:literal, |$store:ident| $call:expr) => {
+        patiently!($self, Backoff::new($self.deadline()), $operation, |$store| $call)
+    };
+    ($self:ident, $backoff:expr, $operation:literal, |$store:ident| $call:expr) => {{
+        let mut backoff = $backoff;
+        loop {
+            let $store = $self.store();
+            match $self.attempt($operation, &backoff, $call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    if $self.fate.verdict().is_some() || !$self.pause(&mut backoff, &error).await {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }};
 }
 
 impl Patient {
@@ -170,6 +193,21 @@ impl Patient {
         answer
     }
 
+    async fn begin_get(&self, request: &GetRequest) -> Result<GetResponse> {
+        patiently!(self, "get", |store| store.get(request.clone()))
+    }
+
+    /// The same, of which it is also told how its body breaks off.
+    fn watched(&self, began: Instant, response: GetResponse) -> GetResponse {
+        if self.store().answers_from_memory("get") {
+            return response;
+        }
+        let fate = Arc::clone(&self.fate);
+        let body =
+            response.body.inspect_err(move |error| fate.note::<()>("body", began, &Err(error.clone())));
+        GetResponse { body: body.boxed(), ..response }
+    }
+
     /// Waits before the next try; false, and at once, if that would be in vain.
     async fn pause(&self, backoff: &mut Backoff, error: &StoreError) -> bool {
         let Some(wait) = backoff.next_in_doubt(error) else { return false };
@@ -195,26 +233,6 @@ impl Patient {
     fn with_body(&self, bytes: u64) -> Duration {
         self.deadline() + Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_UPLOAD)
     }
-}
-
-macro_rules! patiently {
-    ($self:ident, $operation:literal, |$store:ident| $call:expr) => {
-        patiently!($self, Backoff::new($self.deadline()), $operation, |$store| $call)
-    };
-    ($self:ident, $backoff:expr, $operation:literal, |$store:ident| $call:expr) => {{
-        let mut backoff = $backoff;
-        loop {
-            let $store = $self.store();
-            match $self.attempt($operation, &backoff, $call).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    if $self.fate.verdict().is_some() || !$self.pause(&mut backoff, &error).await {
-                        return Err(error);
-                    }
-                }
-            }
-        }
-    }};
 }
 
 #[async_trait]
@@ -248,7 +266,9 @@ impl ObjectStore for Patient {
     }
 
     async fn get(&self, request: GetRequest) -> Result<GetResponse> {
-        patiently!(self, "get", |store| store.get(request.clone()))
+        let began = Instant::now();
+        let response = self.begin_get(&request).await?;
+        Ok(self.watched(began, response))
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {

@@ -77,7 +77,8 @@ async fn what_is_tried_again_is_tried_with_the_store_in_force() {
 
 #[tokio::test]
 async fn who_could_not_read_on_reads_on_once_there_is_another_store() {
-    let world = World::new().await;
+    let shortly = |config: &mut FsConfig| config.live.op_deadline = Duration::from_secs(1);
+    let world = World::with(MemoryOptions::default(), shortly).await;
     world.put("a", vec![b'a'; 16 << 20]).await;
     let reader = world.open("a", READ).await;
     world.faults.add(Fault::new(FaultAction::FailBefore(ErrorKind::CredentialsExpired)).on(Op::Get));

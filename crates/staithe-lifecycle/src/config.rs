@@ -29,7 +29,8 @@ pub struct Config {
     pub probes_a_minute: u32,
     /// How long an answer to a probe may take before it counts as a failure that may pass; 10 s, at least 1 ms.
     pub probe_deadline: Duration,
-    /// Over how long probes must agree before anything is condemned, from the first answer to the last; 10 s.
+    /// Over how long probes must agree before anything is condemned, from the first answer to the last; 10 s. For some
+    /// verdicts it may be longer: see [`Core::confirming_over`](crate::Core::confirming_over).
     pub confirm_over: Duration,
     /// How many probes must agree; 5, from 2 to 1,000.
     pub confirmations: u32,
@@ -86,17 +87,22 @@ impl Config {
         }
     }
 
-    /// How far apart the probes of a suspicion are asked for: the last one that must agree is asked for no earlier than
-    /// `confirm_over` after the first answer. Of a checked configuration.
-    pub(crate) fn gap(&self) -> Duration {
-        let share = self.confirm_over / self.confirmations;
+    /// Over how long probes must agree on a verdict for which this is asked.
+    pub(crate) fn over(&self, asked: Duration) -> Duration {
+        asked.clamp(self.confirm_over, LONGEST)
+    }
+
+    /// How far apart the probes of a suspicion are asked for that is to be confirmed over this time: the last one that must
+    /// agree is asked for no earlier than that after the first answer. Of a checked configuration.
+    pub(crate) fn gap(&self, over: Duration) -> Duration {
+        let share = over / self.confirmations;
         // Division rounds down; up would be later, never earlier.
         (share + Duration::from_nanos(1)).max(SHORTEST)
     }
 
     /// The same for a suspicion whose probes get no answer.
-    pub(crate) fn blind_gap(&self) -> Duration {
-        self.gap().max(self.probe_every)
+    pub(crate) fn blind_gap(&self, over: Duration) -> Duration {
+        self.gap(over).max(self.probe_every)
     }
 
     /// How far apart probes are that a recovery still needs.

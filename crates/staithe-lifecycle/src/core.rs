@@ -18,7 +18,7 @@ pub(crate) mod window;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::event::{Action, Observation, Outcome, ProbeId};
@@ -39,6 +39,8 @@ use window::{Scale, Window};
 #[derive(Clone, Debug)]
 pub struct Core<V> {
     config: Config,
+    /// Over how long probes must agree on a verdict, at the least.
+    over: fn(&V) -> Duration,
     clock: Instant,
     phase: Phase,
     since: Instant,
@@ -59,6 +61,7 @@ impl<V: Clone + Eq + fmt::Debug> Core<V> {
         let config = config.checked();
         Self {
             config,
+            over: |_| Duration::ZERO,
             clock: now,
             phase: Phase::Starting,
             since: now,
@@ -72,6 +75,13 @@ impl<V: Clone + Eq + fmt::Debug> Core<V> {
             verdict: None,
             actions: Vec::new(),
         }
+    }
+
+    /// The same, with verdicts on which probes must agree over a longer time than [`Config::confirm_over`]; an hour at most.
+    /// What is shorter is not heard.
+    #[must_use]
+    pub fn confirming_over(self, over: fn(&V) -> Duration) -> Self {
+        Self { over, ..self }
     }
 
     /// Takes in what was observed, and does what is due.

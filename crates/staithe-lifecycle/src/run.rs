@@ -77,7 +77,7 @@ impl<V: Verdict> Watcher<V> {
 
     /// How far apart probes are at the least.
     fn spacing(&self, fresh: bool) -> Duration {
-        if fresh { self.config().gap() } else { self.config().soon() }
+        if fresh { self.config().gap(self.config().confirm_over) } else { self.config().soon() }
     }
 }
 

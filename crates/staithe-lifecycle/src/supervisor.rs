@@ -152,6 +152,27 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The same of a task that need not be asked to end: it is dropped where it waits once the end begins.
+    ///
+    /// # Errors
+    /// As [`Supervisor::spawn`].
+    pub fn spawn_until_end<F, R>(&self, name: impl Into<Arc<str>>, factory: F) -> Result<(), Closed>
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let stopping = self.stopping();
+        self.spawn(name, move || {
+            let (stopping, task) = (stopping.clone(), factory());
+            async move {
+                tokio::select! {
+                    () = stopping.wait() => {}
+                    () = task => {}
+                }
+            }
+        })
+    }
+
     /// For tasks to know when to end.
     pub fn stopping(&self) -> Stopping {
         Stopping(self.0.stop.subscribe())

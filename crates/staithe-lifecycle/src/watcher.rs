@@ -66,6 +66,11 @@ impl<V: Verdict> Watcher<V> {
     /// The same by another clock. The times of operations that are reported must be of that clock too.
     pub fn with_clock(config: Config, clock: impl Clock) -> Self {
         let core = Core::new(config, clock.now());
+        Self::of(core, clock)
+    }
+
+    /// The same around a state machine, by the clock that it began with.
+    pub fn of(core: Core<V>, clock: impl Clock) -> Self {
         let shared = Shared {
             word: CachePadded::new(AtomicU32::new(core.phase() as u32)),
             scale: core.scale(),

@@ -5,6 +5,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::BucketVersioningStatus;
 use staithe_store::{ErrorKind, Key, StoreError, VolumeInfo};
 
+use crate::classify::Meaning;
 use crate::failure::Failure;
 use crate::link::{Call, Link};
 use crate::volume;
@@ -12,7 +13,8 @@ use crate::volume;
 impl Link {
     /// Whether the bucket is there and may be used, asked through `client`, again and again.
     ///
-    /// One HEAD; where that is refused without a reason, one listing, whose answer has a code.
+    /// One HEAD; where that says only by its status that it is refused or finds nothing, one listing, whose answer has a
+    /// code: whatever stands in front of a store may answer 404, too.
     pub(crate) async fn ask_bucket(&self, client: &Client) -> Result<VolumeInfo, Failure> {
         self.ask_bucket_as(Call::new("probe", None, self.patience.first_byte), client).await
     }
@@ -43,8 +45,6 @@ impl Link {
         let answer = self.call(call, || client.head_bucket().bucket(&self.bucket).send()).await;
         match answer {
             Ok(answer) => Ok(VolumeInfo { created: None, region: answer.bucket_region }),
-            // No object is asked for: what is not there is the bucket.
-            Err(failure) if failure.error.kind() == ErrorKind::NotFound => Err(self.gone(failure)),
             Err(failure) if failure.is_mute() => self.ask_by_listing(call, client, failure).await,
             Err(failure) => Err(failure),
         }
@@ -59,6 +59,8 @@ impl Link {
         let listed = self.call(call, || client.list_objects_v2().bucket(&self.bucket).max_keys(1).send());
         match listed.await {
             Ok(_) => Ok(VolumeInfo { created: None, region: mute.region }),
+            Err(told) if told.error.kind() == ErrorKind::VolumeGone => Err(self.gone(told)),
+            Err(told) if told.error.kind() == ErrorKind::NotFound => Err(unsaid(told)),
             Err(told) => Err(Failure { region: told.region.clone().or(mute.region), ..told }),
         }
     }
@@ -98,6 +100,18 @@ impl Link {
                 _ => Err(failure),
             },
         }
+    }
+}
+
+/// Nothing is found, and no code says that it is the bucket: something else than the store may have answered.
+fn unsaid(failure: Failure) -> Failure {
+    let message = "nothing is found there (HTTP 404), and the answer does not say that it is the bucket \
+                   which is missing; is this the endpoint of an S3 server?";
+    let error = StoreError::new(ErrorKind::Unavailable, failure.error.operation(), message);
+    Failure {
+        error: error.with_source(failure.error),
+        meaning: Meaning::Kind(ErrorKind::Unavailable),
+        ..failure
     }
 }
 

@@ -35,6 +35,9 @@ pub struct S3Config {
     pub upload_floor: u64,
     /// Tries of one request, the first included; at least 1. Default 4.
     pub max_attempts: u32,
+    /// The same once the bucket is open, at least 1; `None` is as before. 1 leaves trying again to a caller who wants to see
+    /// every failure; what another write of the same object was in the way of is tried again all the same.
+    pub max_attempts_once_open: Option<u32>,
     /// Upper bound of the first random pause between tries; it doubles each time. Default 100 ms.
     pub backoff_base: Duration,
     /// Upper bound of any pause between tries, a `Retry-After` included. Default 5 s.
@@ -103,6 +106,7 @@ impl S3Config {
             server_work_timeout: Duration::from_mins(2),
             upload_floor: 64 << 10,
             max_attempts: 4,
+            max_attempts_once_open: None,
             backoff_base: Duration::from_millis(100),
             backoff_max: Duration::from_secs(5),
             max_concurrency: 128,
@@ -128,7 +132,8 @@ impl S3Config {
         {
             return wrong(format!("the endpoint {url:?} must begin with http:// or https://"));
         }
-        if self.max_attempts == 0 || self.max_concurrency == 0 || self.upload_floor == 0 {
+        let attempts = self.max_attempts.min(self.max_attempts_once_open.unwrap_or(u32::MAX));
+        if attempts == 0 || self.max_concurrency == 0 || self.upload_floor == 0 {
             return wrong("max_attempts, max_concurrency and upload_floor must be at least 1".to_owned());
         }
         if !(self.scratch_prefix.is_empty() || self.scratch_prefix.ends_with('/')) {

@@ -44,14 +44,38 @@ pub(crate) async fn connect(config: &mut S3Config) -> Result<(Link, Capabilities
     } else {
         capability::untested(link.versions)
     };
-    Ok((link, capabilities))
+    Ok((opened(config, link), capabilities))
 }
 
 /// Another way to the bucket that `config` was decided for, with credentials that are looked for anew. What was found
 /// out about the server when `old` was opened stays.
 pub(crate) async fn reconnect(config: &S3Config, old: &Link) -> Result<Link> {
     let (link, _) = open(config, &load(config).await).await?;
+    let link = opened(config, link);
     Ok(Link { checksum: old.checksum, tags_are_md5: old.tags_are_md5, versions: old.versions, ..link })
+}
+
+/// Whether other credentials are found now than those that the way was opened with. Asks nothing of the store.
+pub(crate) async fn finds_others(config: &S3Config, old: &Link) -> bool {
+    let Some(found) = &old.found else { return false };
+    let looking = async { have_credentials(&load(config).await, patience_for_credentials(config)).await };
+    looking.await.is_ok_and(|now| {
+        let parts = |keys: &Credentials| {
+            [keys.access_key_id(), keys.secret_access_key(), keys.session_token().unwrap_or_default()]
+                .map(str::to_owned)
+        };
+        parts(&now) != parts(found)
+    })
+}
+
+fn patience_for_credentials(config: &S3Config) -> Duration {
+    config.connect_timeout + config.first_byte_timeout
+}
+
+/// The same way, for whoever uses it from now on.
+fn opened(config: &S3Config, mut link: Link) -> Link {
+    link.backoff.attempts = config.max_attempts_once_open.unwrap_or(config.max_attempts);
+    link
 }
 
 /// The region to sign for where nobody names one: S3's own default, and what other servers mostly expect.
@@ -94,7 +118,7 @@ fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
 }
 
 /// Looks for credentials before any request, so that their absence is told as what it is.
-async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<()> {
+async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<Credentials> {
     let none = || {
         "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile \
          (AWS_PROFILE), or send requests unsigned"
@@ -102,7 +126,7 @@ async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<()> 
     let refused = |text: &str| StoreError::new(ErrorKind::CredentialsRefused, "connect", text);
     let provider = shared.credentials_provider().ok_or_else(|| refused(none()))?;
     match tokio::time::timeout(patience, provider.provide_credentials()).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(found)) => Ok(found),
         Err(_) => {
             let text = format!("the source of the credentials did not answer in {patience:?}");
             Err(StoreError::new(ErrorKind::Timeout, "connect", text))
@@ -121,24 +145,25 @@ async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<()> 
 /// Looks for credentials, builds the clients and asks the bucket, once more in its own region if it names another: the
 /// way to it, and its region.
 async fn open(config: &S3Config, shared: &SdkConfig) -> Result<(Link, String)> {
-    if !config.no_sign_request {
-        have_credentials(shared, config.connect_timeout + config.first_byte_timeout).await?;
-    }
+    let found = match config.no_sign_request {
+        true => None,
+        false => Some(have_credentials(shared, patience_for_credentials(config)).await?),
+    };
     let region = shared.region().map_or_else(|| FALLBACK_REGION.to_owned(), ToString::to_string);
-    let link = build(config, shared, &region);
+    let link = build(config, shared, &region, found.clone());
     let Err(failure) = link.ask_bucket(&link.client).await else { return Ok((link, region)) };
     let Some(own) = failure.region.clone().filter(|own| *own != region) else {
         return Err(refused(config, failure));
     };
     tracing::info!(from = region, to = own, "the bucket lives in another region");
-    let link = build(config, shared, &own);
+    let link = build(config, shared, &own, found);
     match link.ask_bucket(&link.client).await {
         Ok(_) => Ok((link, own)),
         Err(failure) => Err(refused(config, failure)),
     }
 }
 
-fn build(config: &S3Config, shared: &SdkConfig, region: &str) -> Link {
+fn build(config: &S3Config, shared: &SdkConfig, region: &str, found: Option<Credentials>) -> Link {
     let endpoint = config.endpoint_url.as_deref();
     let settings = || {
         let mut settings = Builder::from(shared)
@@ -156,10 +181,12 @@ fn build(config: &S3Config, shared: &SdkConfig, region: &str) -> Link {
     Link {
         client: Client::from_conf(settings().build()),
         fresh: Client::from_conf(fresh.build()),
+        found,
         bucket: config.bucket.clone(),
         volume: volume::name(&config.bucket, endpoint, region),
         backoff: Backoff {
             attempts: config.max_attempts,
+            attempts_in_conflict: config.max_attempts,
             base: config.backoff_base,
             max: config.backoff_max,
         },

@@ -22,6 +22,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) condition: Condition,
 }
 
+impl Subject<'_> {
+    /// Whether it asks for what has a body, in which an error has its code.
+    fn is_read(&self) -> bool {
+        matches!(self.operation, "get" | "list")
+    }
+}
+
 /// A failed request: the error for the caller, and what only this crate needs to know of it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -77,10 +84,15 @@ impl Failure {
         let header = |name: &str| raw.and_then(|r| r.headers().get(name)).map(str::to_owned);
         let code = error.as_service_error().and_then(|e| e.meta().code()).map(str::to_owned);
         let shape = shape_of(&error, status, code.as_deref());
-        let meaning = if header("x-amz-delete-marker").as_deref() == Some("true") {
-            Meaning::Kind(ErrorKind::NotFound)
-        } else {
-            classify(&shape)
+        let meaning = match classify(&shape) {
+            _ if header("x-amz-delete-marker").as_deref() == Some("true") => {
+                Meaning::Kind(ErrorKind::NotFound)
+            }
+            // An S3 server says what is missing: this was something in front of it.
+            Meaning::Kind(ErrorKind::NotFound) if code.is_none() && subject.is_read() => {
+                Meaning::Kind(ErrorKind::Unavailable)
+            }
+            meaning => meaning,
         };
         let kind = meaning.kind(subject.condition);
         let message = sentence(kind, &shape);
@@ -99,8 +111,15 @@ impl Failure {
         Self { error: told, meaning, status, code, region, unread }
     }
 
-    /// Whether this is a refusal without a reason: a HEAD that was answered 400 or 403.
+    /// Whether this is an answer that gives no reason, as those to HEAD: refused, or nothing found.
     pub(crate) fn is_mute(&self) -> bool {
+        // The SDK gives an answer without a document the code that its status stands for.
+        let is_bare = self.code.as_deref().is_none_or(|code| code == "NotFound");
+        self.is_refusal() || (matches!(self.status, 404 | 410) && is_bare)
+    }
+
+    /// Whether this is a refusal without a reason: a HEAD that was answered 400, 401 or 403.
+    pub(crate) fn is_refusal(&self) -> bool {
         matches!(self.status, 400 | 401 | 403) && self.code.is_none()
     }
 }

@@ -1,11 +1,12 @@
 //! One bucket on the wire: the clients, and the loop that every request goes through.
 //!
-//! Invariants: (1) a try holds one permit of the gate and never while it pauses; (2) a try has a time limit,
+//! Invariants: (1) a try, but for the questions of who watches the bucket, holds one permit of the gate and never while it pauses; (2) a try has a time limit,
 //! and tries are counted, so a call ends; (3) nothing is spawned: dropping a call drops its request.
 
 use std::future::Future;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -27,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) client: Client,
     /// Opens one for each request.
     pub(crate) fresh: Client,
+    /// The credentials that were found when it was opened; they may have been renewed since, where they came from.
+    pub(crate) found: Option<Credentials>,
     /// The bucket's name.
     pub(crate) bucket: String,
     /// The bucket and whose it is: see [`volume::name`](crate::volume::name).
@@ -56,13 +59,15 @@ pub(crate) struct Call<'a> {
     pub(crate) retry_conflicts: bool,
     /// Whether a failure is worth another try.
     pub(crate) retry: bool,
+    /// Whether it waits for its turn among all requests.
+    pub(crate) queues: bool,
 }
 
 impl<'a> Call<'a> {
     /// An unconditional call; conflicts are tried again.
     pub(crate) fn new(operation: &'static str, key: Option<&'a Key>, limit: Duration) -> Self {
         let subject = Subject { operation, key, condition: Condition::Unconditional };
-        Self { subject, limit, retry_conflicts: true, retry: true }
+        Self { subject, limit, retry_conflicts: true, retry: true, queues: true }
     }
 
     /// The same under a condition.
@@ -71,9 +76,9 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// The same, tried once: somebody else decides when to ask again.
+    /// The same, tried once and at once, whatever else waits for an answer: somebody else decides when to ask again.
     pub(crate) fn once(mut self) -> Self {
-        self.retry = false;
+        (self.retry, self.queues) = (false, false);
         self
     }
 
@@ -110,7 +115,9 @@ impl Link {
             if done || !call.retry || !failure.meaning.is_transient() || (conflict && !call.retry_conflicts) {
                 return Err(failure);
             }
-            let Some(pause) = self.backoff.pause(tried, fastrand::f64(), failure.error.retry_after()) else {
+            let attempts = if conflict { self.backoff.attempts_in_conflict } else { self.backoff.attempts };
+            let asked = failure.error.retry_after();
+            let Some(pause) = self.backoff.pause((tried, attempts), fastrand::f64(), asked) else {
                 return Err(failure);
             };
             tracing::debug!(tried, ?pause, error = %failure.error, "trying again");
@@ -124,7 +131,7 @@ impl Link {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         // The gate is never closed: an error here would mean no limit, which is the safe side.
-        let _permit = self.gate.acquire().await.ok();
+        let _permit = if call.queues { self.gate.acquire().await.ok() } else { None };
         match tokio::time::timeout(call.limit, attempt()).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Failure::from_sdk(call.subject, error)),

@@ -39,7 +39,7 @@ impl Link {
         });
         let mut answer = match answer.await {
             Ok(answer) => answer,
-            Err(failure) if failure.is_mute() => return Err(self.reason(failure, Some(key)).await),
+            Err(failure) if failure.is_refusal() => return Err(self.reason(failure, Some(key)).await),
             Err(failure) => return Err(failure.error),
         };
         let version = self.version("head", key, answer.e_tag(), answer.version_id())?;
@@ -66,7 +66,7 @@ impl Link {
         });
         let answer = match answer.await {
             Ok(answer) => answer,
-            Err(failure) if failure.is_mute() => return Err(self.reason(failure, Some(key)).await),
+            Err(failure) if failure.is_refusal() => return Err(self.reason(failure, Some(key)).await),
             Err(failure) => return Err(failure.error),
         };
         let version = self.version("checksum", key, answer.e_tag(), answer.version_id())?;

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(crate) struct Backoff {
     /// Tries in all.
     pub(crate) attempts: u32,
+    /// The same of what another write of the same object is in the way of.
+    pub(crate) attempts_in_conflict: u32,
     /// Bound of the first pause.
     pub(crate) base: Duration,
     /// Bound of any pause.
@@ -15,10 +17,15 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after the failed try number `tried` (from 1), or `None` when there is no next one. `dice` is
+    /// The pause after the failed try number `tried` (from 1), or `None` when there is no next one of `attempts`. `dice` is
     /// uniform in 0..1; `asked` is what the server asked for: never less than that, never more than the bound.
-    pub(crate) fn pause(&self, tried: u32, dice: f64, asked: Option<Duration>) -> Option<Duration> {
-        if tried >= self.attempts {
+    pub(crate) fn pause(
+        &self,
+        (tried, attempts): (u32, u32),
+        dice: f64,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
+        if tried >= attempts {
             return None;
         }
         let doubled = self.base.saturating_mul(1 << tried.saturating_sub(1).min(20));
@@ -51,22 +58,27 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const BACKOFF: Backoff =
-        Backoff { attempts: 4, base: Duration::from_millis(100), max: Duration::from_millis(350) };
+    const BACKOFF: Backoff = Backoff {
+        attempts: 4,
+        attempts_in_conflict: 4,
+        base: Duration::from_millis(100),
+        max: Duration::from_millis(350),
+    };
 
     #[test]
     fn the_bound_doubles_up_to_its_limit() {
-        let bounds: Vec<_> = (1..5).map(|n| BACKOFF.pause(n, 1.0, None).map(|d| d.as_millis())).collect();
+        let bounds: Vec<_> =
+            (1..5).map(|n| BACKOFF.pause((n, 4), 1.0, None).map(|d| d.as_millis())).collect();
         assert_eq!(bounds, [Some(100), Some(200), Some(350), None]);
-        assert_eq!(BACKOFF.pause(3, 0.0, None), Some(Duration::ZERO));
+        assert_eq!(BACKOFF.pause((3, 4), 0.0, None), Some(Duration::ZERO));
     }
 
     #[test]
     fn the_server_is_heard_within_the_bound() {
         let asked = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(BACKOFF.pause(1, 0.0, asked(300)), asked(300));
-        assert_eq!(BACKOFF.pause(1, 0.0, asked(3000)), asked(350));
-        assert_eq!(BACKOFF.pause(4, 0.0, asked(1)), None);
+        assert_eq!(BACKOFF.pause((1, 4), 0.0, asked(300)), asked(300));
+        assert_eq!(BACKOFF.pause((1, 4), 0.0, asked(3000)), asked(350));
+        assert_eq!(BACKOFF.pause((4, 4), 0.0, asked(1)), None);
     }
 
     #[test]

@@ -72,6 +72,17 @@ impl S3Store {
         Ok(Self(Arc::new(Inner { config, link, capabilities, batches })))
     }
 
+    /// Whether other credentials are found now than those that this one was opened with: in the files as they are, for
+    /// `profile`, or the profile that this one was opened with. Asks nothing of the server. False if none are found.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub async fn finds_other_credentials(&self, profile: Option<String>) -> bool {
+        let mut config = self.0.config.clone();
+        config.profile = profile.or(config.profile);
+        Box::pin(connect::finds_others(&config, self.link())).await
+    }
+
     /// The checksum that goes with uploads: the configured one, or what the server takes of it.
     pub fn upload_checksum(&self) -> UploadChecksum {
         self.0.link.checksum

@@ -59,6 +59,68 @@ async fn tries_are_bounded() {
 }
 
 #[tokio::test]
+async fn once_open_trying_again_may_be_left_to_the_caller_but_not_conflicts() {
+    let (server, _) = loaded().await;
+    let config = S3Config { max_attempts_once_open: Some(1), ..served::config(&server) };
+    let busy =
+        server.faults().inject(When::operation(Operation::HeadBucket).times(2), Fault::internal_error());
+    let store = S3Store::connect(config).await.unwrap();
+    assert_eq!(busy.hits(), 2, "it opens as patiently as ever");
+    let injected = server.faults().inject(When::operation(Operation::GetObject), Fault::internal_error());
+    assert_eq!(get(&store).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(injected.hits(), 1);
+    let conflict = staithe_testkit::Refusal::new(http_status(409), "ConditionalRequestConflict");
+    let when = When::operation(Operation::PutObject).times(3);
+    let injected = server.faults().inject(when, Fault::Refuse(conflict));
+    put(&store, PutCondition::Always).await.unwrap();
+    assert_eq!(injected.hits(), 3);
+    let renewed = store.renewed(None).await.unwrap();
+    let slow = server.faults().inject(When::operation(Operation::HeadObject), Fault::slow_down(None));
+    // An answer to HEAD has no code.
+    assert_eq!(renewed.head(HeadRequest::latest(key())).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(slow.hits(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_say_that_the_bucket_is_missing_is_no_verdict() {
+    let (server, store) = loaded().await;
+    let lost = server.faults().inject(When::any(), Fault::lost_proxy());
+    let error = store.probe().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("404"), "{error}");
+    assert_eq!(lost.hits(), 2, "a HEAD, and a listing, which would have a code");
+    let error = S3Store::connect(served::config(&server)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(get(&store).await.unwrap_err().kind(), ErrorKind::Unavailable, "nor is it one on the object");
+    lost.remove();
+    // Only the HEAD is lost: the listing says that it is there.
+    let lost = server.faults().inject(When::operation(Operation::HeadBucket), Fault::lost_proxy());
+    store.probe().await.unwrap();
+    lost.remove();
+    assert!(server.delete_bucket(served::BUCKET));
+    let error = store.probe().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::VolumeGone);
+    assert!(error.to_string().contains("there is no bucket"), "{error}");
+}
+
+#[tokio::test]
+async fn a_probe_waits_for_no_other_request() {
+    let (server, _) = loaded().await;
+    let store = S3Store::connect(S3Config { max_concurrency: 1, ..served::config(&server) }).await.unwrap();
+    let hold = server.faults().hold_requests(When::operation(Operation::GetObject));
+    let reading = get(&store);
+    let asking = async {
+        hold.wait_for(1).await;
+        let probed = store.probe().await;
+        hold.release();
+        probed
+    };
+    let (read, probed) = futures::join!(reading, asking);
+    assert_eq!(read.unwrap(), SIZE);
+    probed.unwrap();
+}
+
+#[tokio::test]
 async fn verdicts_are_not_tried_again() {
     let (server, store) = loaded().await;
     let verdicts = [

@@ -93,6 +93,11 @@ fn refuse(refusal: &Refusal, entry: &Entry, is_head: bool) -> Result<Response<s3
     if let Some(wait) = retry_after {
         response = response.header(header::RETRY_AFTER, wait.as_secs());
     }
+    if code.is_empty() {
+        let page = Bytes::from_static(b"<html><title>404 Not Found</title></html>\n");
+        let response = Response::builder().status(*status).header(header::CONTENT_TYPE, "text/html");
+        return response.body(if is_head { s3s::Body::empty() } else { s3s::Body::from(page) });
+    }
     let document = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <Error><Code>{code}</Code><Message>A fault of the test server.</Message><RequestId>{id}</RequestId></Error>"

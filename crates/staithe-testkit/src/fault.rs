@@ -69,7 +69,7 @@ pub enum Fault {
 pub struct Refusal {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The S3 error code.
+    /// The S3 error code; empty for a page of something that knows nothing of S3.
     pub code: String,
     /// Sent as `Retry-After`, in whole seconds.
     pub retry_after: Option<Duration>,
@@ -119,6 +119,11 @@ impl Fault {
     /// 404 `NoSuchBucket`, though the bucket may be there: a lie that a client must not believe at once.
     pub fn no_such_bucket() -> Self {
         Self::Refuse(Refusal::new(StatusCode::NOT_FOUND, "NoSuchBucket"))
+    }
+
+    /// 404 with a page of HTML, as a proxy answers that does not know where to send a request.
+    pub fn lost_proxy() -> Self {
+        Self::Refuse(Refusal::new(StatusCode::NOT_FOUND, ""))
     }
 }
 

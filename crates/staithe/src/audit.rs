@@ -6,7 +6,9 @@
 //! | `phase` | the mount's phase changes | `from`, `to`, `reason` |
 //! | `credentials-refused` | the store refused the credentials, and was asked again | `reason` |
 //! | `conflict` | another client was first | `path`, `kept_as` |
-//! | `volume-gone`, `credentials-refused-for-good` | it is confirmed | `code`, `reason`, `unstored`, `seconds` |
+//! | `volume-gone`, `credentials-refused-for-good` | it is confirmed | `code`, `reason`, `request_ids`, `unstored`, `seconds` |
+//! | `unstored` | there are more names than one record takes | `unstored` |
+//! | `task` | a task of the daemon panicked | `task`, `what` |
 //! | `rescue` | `staithe rescue` has exported what was never stored | `files`, `bytes`, `left` |
 //! | `exit` | the daemon ends | `code`, `unstored` |
 
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -33,8 +36,10 @@ const PRIORITY: u8 = 3 * 8 + 5;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest message for it, in bytes.
 const MESSAGE_MOST: usize = 60_000;
-/// Names in one record; of more, it says how many there are.
-const NAMES_MOST: usize = 1000;
+/// What names may take of one record, in bytes as they are; it may be more as JSON has them.
+const NAMES_MOST: usize = 24_000;
+/// What is kept of the disk for records that it has no other room for, in bytes.
+const RESERVE: u64 = 256 << 10;
 
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub(crate) struct Audit {
     about: Map<String, Value>,
     /// One record at a time; whether the last one is there in part only.
     is_torn: Mutex<bool>,
+    /// Room on its disk, until there is no other.
+    reserve: Mutex<Option<Reserve>>,
 }
 
 impl fmt::Display for Place {
@@ -87,7 +94,11 @@ impl Audit {
         };
         tried.map_err(|e| Failure::caused(format!("--audit-log {place} cannot be written"), &e))?;
         let about = about.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        Ok(Self { place, about, is_torn: Mutex::default() })
+        let reserve = match &place {
+            Place::File(path) => Reserve::beside(path),
+            Place::Syslog => None,
+        };
+        Ok(Self { place, about, is_torn: Mutex::default(), reserve: Mutex::new(reserve) })
     }
 
     /// Writes a record, and has it on the disk when it returns. Blocks. A disk that does not take it is said in the log,
@@ -97,12 +108,11 @@ impl Audit {
         let mut line = line_of(now, event, &self.about, fields.clone());
         let mut is_torn = self.is_torn.lock();
         let written = match &self.place {
-            Place::File(path) => append(path).and_then(|mut file| {
-                let begin = if *is_torn { "\n" } else { "" };
-                // In one call, so that a record is never in two pieces.
-                file.write_all(format!("{begin}{line}\n").as_bytes())?;
-                file.sync_data()
-            }),
+            Place::File(path) => match write(path, &line, &mut is_torn) {
+                // The disk is full: that is what the reserve is for.
+                Err(_) if self.reserve.lock().take().is_some() => write(path, &line, &mut is_torn),
+                written => written,
+            },
             Place::Syslog => {
                 if line.len() > MESSAGE_MOST {
                     line = line_of(now, event, &self.about, without_names(fields));
@@ -111,17 +121,66 @@ impl Audit {
                 syslog().and_then(|socket| socket.send(message.as_bytes()).map(drop))
             }
         };
-        *is_torn = written.is_err();
         if let Err(error) = written {
             tracing::error!(%error, record = line, "the audit log does not take this record");
         }
     }
 }
 
-/// Names for a record: as many as fit, and how many there are.
-pub(crate) fn names(all: &[String]) -> Value {
-    let some = &all[..all.len().min(NAMES_MOST)];
-    json!({"count": all.len(), "names": some})
+/// Names for a record, as many as fit, with how many there are; and those for further records.
+pub(crate) fn names(all: &[String]) -> (Value, Vec<Value>) {
+    let told = |names: &[String]| json!({"count": all.len(), "names": names});
+    let (mut pieces, mut rest) = (Vec::new(), all);
+    while !rest.is_empty() || pieces.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|name| {
+            bytes += name.len();
+            bytes <= NAMES_MOST
+        });
+        let (piece, left) = rest.split_at(fits.count().max(1).min(rest.len()));
+        pieces.push(told(piece));
+        rest = left;
+    }
+    let others = pieces.split_off(1);
+    (pieces.swap_remove(0), others)
+}
+
+/// Appends a record, and has it on the disk. `is_torn`: whether the last one is there in part only.
+fn write(path: &Path, line: &str, is_torn: &mut bool) -> io::Result<()> {
+    let begin = if *is_torn { "\n" } else { "" };
+    *is_torn = true;
+    let mut file = append(path)?;
+    // In one call, so that a record is never in two pieces.
+    file.write_all(format!("{begin}{line}\n").as_bytes())?;
+    file.sync_data()?;
+    *is_torn = false;
+    Ok(())
+}
+
+/// A file beside the audit log that does nothing but hold room on its disk. Dropped, it gives the room back.
+#[derive(Debug)]
+struct Reserve(PathBuf);
+
+impl Reserve {
+    /// `None`: the disk has no room for it, or cannot hold room.
+    fn beside(log: &Path) -> Option<Self> {
+        let mut name = log.as_os_str().to_owned();
+        name.push(".reserve");
+        let reserve = Self(PathBuf::from(name));
+        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&reserve.0);
+        let held = file.and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, RESERVE)?));
+        held.map(|()| reserve)
+            .inspect_err(|error| tracing::debug!(%error, "no room is held for the audit log"))
+            .ok()
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, "the room of the audit log is not given back");
+        }
+    }
 }
 
 /// The same without the names: only how many there are.
@@ -193,10 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn many_names_are_counted() {
-        let all: Vec<String> = (0..=NAMES_MOST).map(|n| n.to_string()).collect();
-        let told = names(&all);
-        assert_eq!(told["count"], NAMES_MOST + 1);
-        assert_eq!(told["names"].as_array().map(Vec::len), Some(NAMES_MOST));
+    fn many_names_are_told_in_more_than_one_record() {
+        let all: Vec<String> = (0..5_000).map(|n| format!("{n:08}-\n\"quoted\"")).collect();
+        let (first, others) = names(&all);
+        let mut told = Vec::new();
+        for piece in std::iter::once(&first).chain(&others) {
+            assert_eq!(piece["count"], 5_000);
+            assert!(piece.to_string().len() < MESSAGE_MOST - 1000);
+            told.extend(
+                piece["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()),
+            );
+        }
+        assert!(told == all && others.len() > 1);
+        assert_eq!(names(&[]), (json!({"count": 0, "names": []}), Vec::new()));
     }
 }

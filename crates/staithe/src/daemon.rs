@@ -1,35 +1,32 @@
-//! The life of a mount: open, mount, serve, drain, in this order and back; or, if the volume was deleted meanwhile, keep
-//! what was never stored, and leave.
+//! The life of a mount: open, mount, serve, until there is a reason to end (see `end`).
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use staithe_fs::{DrainReport, Filesystem, FsError, FsErrorKind, PinnedStore, Verdict};
+use staithe_fs::{Filesystem, FsError, FsErrorKind, PinnedStore};
 use staithe_fuse::FuseMount;
 use staithe_s3::S3Store;
 use staithe_store::ObjectStore;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use tokio::time::Instant;
 
 use crate::audit::Audit;
 use crate::control::{Served, Server};
-use crate::failure::{DONE, Failure, KEPT, chain};
-use crate::fate::{self, Asker, Chronicle};
+use crate::end::{End, Signals};
+use crate::failure::Failure;
+use crate::fate::{Asker, Chronicle};
 use crate::live::{Live, Mounted};
-use crate::options::OnGone;
+
 use crate::registry::{Entry, Record};
 use crate::settings::Settings;
-use crate::source::{self, Opened};
+use crate::source::{self, Access, Opened};
+use crate::tasks::Tasks;
 use crate::telemetry::{self, Logging};
 use crate::{metrics, places, systemd};
 
-/// What is left for storing when users of the mount took all of the drain deadline to leave.
-const LEAST_DRAIN: Duration = Duration::from_secs(1);
-/// How much longer than the drain deadline the end may take: users that are cut off, and files that are made durable.
-const STOPPING: Duration = Duration::from_secs(30);
 /// How long leftover tasks may hold up the exit.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
@@ -78,26 +75,6 @@ fn raise_descriptors() {
     }
 }
 
-/// The signals that end a daemon.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(|e| Failure::caused("signals cannot be received", &e));
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
 async fn live(
     settings: Settings,
     logging: Logging,
@@ -111,7 +88,10 @@ async fn live(
     };
     let entry = register(&settings, &mount);
     let read_only = settings.fs.read_only;
-    let mounted = Mounted { fs: Arc::clone(&fs), view: view.clone(), signed, read_only, logging };
+    let mounted =
+        Mounted { fs: Arc::clone(&fs), view: view.clone(), signed: signed.into(), read_only, logging };
+    let chronicle = Chronicle::begin(audit, &fs);
+    let tasks = Tasks::new(chronicle.of_incidents());
     let live = Arc::new(Live::new(mounted, settings.live.clone()));
     let served = Served {
         fs: Arc::clone(&fs),
@@ -120,21 +100,27 @@ async fn live(
         source: settings.name.clone(),
         mountpoint: mount.mountpoint().to_owned(),
         audit: settings.audit.to_string(),
+        tasks: Arc::clone(tasks.supervisor()),
         started: Instant::now(),
     };
     let control = entry.as_ref().and_then(|entry| listen(entry, served));
-    let chronicle = Chronicle::begin(audit, &fs);
-    let watcher = fs.watcher().clone();
-    let watching = tokio::spawn(watcher.run(Asker::new(&fs, &live)));
-    watcher.ready();
-    metrics::watch(&fs);
-    fate::keep_alive();
+    begin(&tasks, &fs, &live);
     ready(&settings, &mount);
-    let mut end = End { settings: &settings, fs: &fs, mount: &mount, control, chronicle, signals };
+    let (mount, chronicle, on_gone) = (Arc::new(mount), Arc::new(chronicle), settings.on_gone);
+    let mut end = End { fs, mount, control, chronicle, tasks, signals, on_gone };
     let reason = end.wait().await;
     let code = end.run(reason, live.settings().drain_deadline).await;
-    watching.abort();
     Ok((code, entry))
+}
+
+/// Begins what goes on beside serving.
+fn begin(tasks: &Tasks, fs: &Arc<Filesystem>, live: &Arc<Live>) {
+    let (watcher, asker) = (fs.watcher().clone(), Arc::new(Asker::new(fs, live)));
+    tasks.spawn("watch over the volume", move || watcher.run(Arc::clone(&asker)));
+    fs.watcher().ready();
+    let shown = Arc::downgrade(fs);
+    tasks.spawn("metrics", move || metrics::watch(shown.clone()));
+    tasks.spawn("systemd watchdog", systemd::keep_alive);
 }
 
 /// What a daemon serves.
@@ -154,7 +140,8 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let checking = tokio::task::spawn_blocking(move || staithe_fuse::prepare_mountpoint(&mountpoint));
     checking.await.map_err(|e| cannot(&e))?.map_err(|e| cannot(&e))?;
     let may_write = !settings.fs.read_only;
-    let opened = source::open(&settings.source, &settings.store, may_write).await;
+    let opened =
+        source::open(&settings.source, &settings.store, Access { may_write, tries_again: true }).await;
     let Opened { store, signed } = opened.map_err(|e| cannot(&e))?;
     let (store, view) = match &settings.view {
         None => (store, None),
@@ -212,115 +199,4 @@ fn ready(settings: &Settings, mount: &FuseMount) {
     systemd::ready(&format!("{} on {mountpoint}", settings.name));
     // Nobody may be listening; that is no reason to unmount.
     let _ = writeln!(std::io::stdout(), "ready: {} on {mountpoint}", settings.name);
-}
-
-/// Why a mount ends.
-enum Reason {
-    /// Somebody wants it to.
-    Asked(&'static str),
-    /// There is nothing left to serve.
-    Condemned(Verdict),
-}
-
-/// The end of a mount.
-struct End<'m> {
-    settings: &'m Settings,
-    fs: &'m Filesystem,
-    mount: &'m FuseMount,
-    control: Option<Server>,
-    chronicle: Chronicle,
-    signals: Signals,
-}
-
-impl End<'_> {
-    /// Waits for a reason.
-    async fn wait(&mut self) -> Reason {
-        tokio::select! {
-            () = self.mount.ended() => Reason::Asked("unmounted from outside"),
-            name = self.signals.next() => Reason::Asked(name),
-            verdict = self.fs.condemned() => Reason::Condemned(verdict),
-        }
-    }
-
-    /// Ends it; the exit code.
-    async fn run(mut self, reason: Reason, patience: Duration) -> u8 {
-        match reason {
-            Reason::Asked(why) => tracing::info!(why, "asked to end"),
-            Reason::Condemned(verdict) => self.give_up(verdict).await,
-        }
-        self.fs.watcher().drain(match reason {
-            Reason::Asked(why) => why.to_owned(),
-            Reason::Condemned(verdict) => verdict.to_string(),
-        });
-        systemd::stopping("unmounting", patience + STOPPING);
-        if let Some(control) = self.control.take() {
-            // First of all: nothing that a command has begun may go on below a mount that ends.
-            control.end().await;
-        }
-        let report = self.drain(patience).await;
-        // It may have turned out in between.
-        let code = self.fs.verdict().map_or_else(|| code_of_drain(&report), fate::code_of);
-        if !report.kept.is_empty() {
-            self.tell_kept(&report);
-        }
-        self.fs.watcher().exited(format!("exit code {code}"));
-        let (chronicle, fs) = (self.chronicle, self.fs);
-        tokio::task::block_in_place(|| chronicle.end(fs, code, &report));
-        code
-    }
-
-    /// The volume is of no use any more: keeps what was never stored, writes that down, and waits for somebody to unmount
-    /// it where that is wanted.
-    async fn give_up(&mut self, verdict: Verdict) {
-        let began = Instant::now();
-        let reason = self.fs.watcher().status().reason.to_string();
-        tracing::error!(reason, "{verdict}: every operation fails from now on");
-        if let Err(inside) = self.mount.close(LAST_WAIT).await {
-            tracing::warn!(%inside, "requests are still under way, and were to fail at once");
-        }
-        let report = self.fs.give_up().await;
-        let seconds = began.elapsed().as_secs_f64();
-        tokio::task::block_in_place(|| self.chronicle.condemned(verdict, &reason, seconds, &report));
-        if self.settings.on_gone == OnGone::Unmount {
-            return;
-        }
-        tracing::warn!("it stays mounted, so that nobody writes to what is below it; unmount it to end");
-        tokio::select! {
-            () = self.mount.ended() => {}
-            name = self.signals.next() => tracing::info!(signal = name, "asked to end"),
-        }
-    }
-
-    /// No new changes, then no new users, then everything into the store.
-    async fn drain(&self, patience: Duration) -> DrainReport {
-        let until = Instant::now() + patience;
-        self.fs.begin_draining();
-        match self.mount.unmount(patience).await {
-            Ok(how) => tracing::info!(?how, "unmounted"),
-            // What is dirty is stored all the same; the kernel cuts the mount off when the process ends.
-            Err(error) => tracing::error!(error = chain(&error), "cannot unmount"),
-        }
-        self.fs.drain((until - Instant::now()).max(LEAST_DRAIN)).await
-    }
-
-    fn tell_kept(&self, report: &DrainReport) {
-        for path in &report.kept {
-            tracing::warn!(path, "kept in the state directory");
-        }
-        let (files, state_dir) = (report.kept.len(), self.settings.fs.state_dir.display());
-        if self.fs.verdict().is_some() {
-            tracing::warn!(files, %state_dir, "not everything is stored; `staithe rescue` exports it");
-        } else {
-            tracing::warn!(files, %state_dir, "not everything is stored; mount again to finish");
-        }
-    }
-}
-
-fn code_of_drain(report: &DrainReport) -> u8 {
-    if report.kept.is_empty() {
-        tracing::info!("everything is stored");
-        DONE
-    } else {
-        KEPT
-    }
 }

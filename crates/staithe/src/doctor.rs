@@ -96,10 +96,13 @@ fn machine(report: &mut Report) {
 }
 
 async fn volume(report: &mut Report, source: &Source, options: &DoctorOptions) {
-    let store = match source::open(source, &options.store, true).await {
-        Ok(opened) => opened.store,
-        Err(error) => return report.say(Bad, "store", chain(&error)),
-    };
+    let store =
+        match source::open(source, &options.store, source::Access { may_write: true, tries_again: false })
+            .await
+        {
+            Ok(opened) => opened.store,
+            Err(error) => return report.say(Bad, "store", chain(&error)),
+        };
     match store.probe().await {
         Ok(info) => {
             let region = info.region.map(|r| format!(", region {r}")).unwrap_or_default();

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::json;
 use staithe_fs::{Conflict, DrainReport, Filesystem, Verdict};
-use staithe_lifecycle::{Outcome, Phase, Prober, Reason, Record, Subscription};
+use staithe_lifecycle::{Incident, Outcome, Phase, Prober, Reason, Record, Subscription, What};
 
 use crate::audit::{Audit, names};
 use crate::failure::{GONE, REFUSED};
@@ -37,10 +39,13 @@ impl Asker {
             return asked;
         }
         // Somebody may have left new ones where they are looked for.
+        if !self.live.finds_other_credentials().await {
+            return asked;
+        }
         match self.live.reload(&[]).await {
             Ok(_) => self.fs.ask_volume().await,
             Err(failure) => {
-                tracing::debug!(%failure, "there are no better credentials");
+                tracing::debug!(%failure, "the other credentials are no better");
                 asked
             }
         }
@@ -58,14 +63,17 @@ impl Prober<Verdict> for Asker {
 enum Entry {
     Phase(Record<Verdict>),
     Conflict(Conflict),
+    Incident(Incident),
+    /// The last one.
+    End,
 }
 
 /// Tells of a mount's fate: the audit log, the log, systemd. Nobody who has something to tell waits for the disk.
 pub(crate) struct Chronicle {
     audit: Arc<Audit>,
-    told: Option<Sender<Entry>>,
-    writer: Option<JoinHandle<()>>,
-    watching: Option<Subscription>,
+    tell: Sender<Entry>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    watching: Mutex<Option<Subscription>>,
 }
 
 impl Chronicle {
@@ -85,38 +93,65 @@ impl Chronicle {
         let writer = writer.spawn(move || write_all(&writes, &told)).inspect_err(|error| {
             tracing::error!(%error, "phases and conflicts are not written to the audit log");
         });
-        Self { audit, told: Some(tell), writer: writer.ok(), watching: Some(watching) }
+        let (writer, watching) = (Mutex::new(writer.ok()), Mutex::new(Some(watching)));
+        Self { audit, tell, writer, watching }
+    }
+
+    /// For whoever hears of tasks that panicked.
+    pub(crate) fn of_incidents(&self) -> impl Fn(&Incident) + Send + Sync + 'static {
+        let tell = self.tell.clone();
+        move |incident| {
+            let _ = tell.send(Entry::Incident(incident.clone()));
+        }
     }
 
     /// Writes down what became of the volume, and how much of what was here it never had. It is on the disk when this
     /// returns. Blocks.
-    pub(crate) fn condemned(&self, verdict: Verdict, reason: &str, seconds: f64, report: &DrainReport) {
+    pub(crate) fn condemned(
+        &self,
+        fs: &Filesystem,
+        verdict: Verdict,
+        reason: &str,
+        took: Duration,
+        report: &DrainReport,
+    ) {
         let (event, code) = match verdict {
             Verdict::Gone | Verdict::Replaced => ("volume-gone", VOLUME_NOT_EXIST),
             Verdict::CredentialsRefused => ("credentials-refused-for-good", CREDENTIALS_REFUSED),
         };
+        let (some, others) = names(&report.kept);
         self.audit.record(
             event,
             json!({
                 "code": code,
                 "verdict": verdict.to_string(),
                 "reason": reason,
-                "unstored": names(&report.kept),
-                "seconds": seconds,
+                "request_ids": fs.verdict_request_ids(),
+                "unstored": some,
+                "seconds": took.as_secs_f64(),
             }),
         );
+        for names in others {
+            self.audit.record("unstored", json!({"unstored": names}));
+        }
     }
 
     /// Writes down how it ended, after everything before. Blocks.
-    pub(crate) fn end(mut self, fs: &Filesystem, code: u8, report: &DrainReport) {
-        self.watching = None;
+    pub(crate) fn end(&self, fs: &Filesystem, code: u8, report: &DrainReport) {
+        *self.watching.lock() = None;
         fs.on_conflict(|_| {});
-        self.told = None;
-        if let Some(writer) = self.writer.take() {
+        // Nobody hears it: then the writer has ended.
+        let _ = self.tell.send(Entry::End);
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
             // A panic there has been reported.
             let _ = writer.join();
         }
-        self.audit.record("exit", json!({"code": code, "unstored": names(&report.kept)}));
+        let (some, others) = names(&report.kept);
+        for names in others {
+            self.audit.record("unstored", json!({"unstored": names}));
+        }
+        self.audit.record("exit", json!({"code": code, "unstored": some}));
     }
 }
 
@@ -127,6 +162,14 @@ fn write_all(audit: &Audit, told: &Receiver<Entry>) {
             Entry::Conflict(Conflict { path, kept_as }) => {
                 audit.record("conflict", json!({"path": path, "kept_as": kept_as}));
             }
+            Entry::Incident(Incident { name, what, .. }) => {
+                let what = match what {
+                    What::Panicked(said) => format!("panicked: {said}"),
+                    What::GivenUp => "is not started again".to_owned(),
+                };
+                audit.record("task", json!({"task": &*name, "what": what}));
+            }
+            Entry::End => return,
         }
     }
 }
@@ -152,16 +195,4 @@ pub(crate) fn code_of(verdict: Verdict) -> u8 {
         Verdict::Gone | Verdict::Replaced => GONE,
         Verdict::CredentialsRefused => REFUSED,
     }
-}
-
-/// Tells systemd every now and then that this process is alive, if it wants to hear that.
-pub(crate) fn keep_alive() {
-    let Some(every) = systemd::watchdog() else { return };
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(every);
-        loop {
-            ticks.tick().await;
-            systemd::alive();
-        }
-    });
 }

@@ -32,8 +32,8 @@ pub(crate) struct Mounted {
     pub(crate) fs: Arc<Filesystem>,
     /// The view that is shown; `None`: what the bucket holds.
     pub(crate) view: Option<Arc<PinnedStore>>,
-    /// The store that credentials are renewed of; `None`: it has none.
-    pub(crate) signed: Option<S3Store>,
+    /// The store that credentials are renewed of, the one in force; `None`: it has none.
+    pub(crate) signed: parking_lot::Mutex<Option<S3Store>>,
     pub(crate) read_only: bool,
     pub(crate) logging: Logging,
 }
@@ -70,7 +70,7 @@ impl Live {
     pub(crate) fn told(&self) -> InForce {
         let Now { settings, reloads, reloaded } = self.in_force.borrow().clone();
         let reloaded_seconds_ago = reloaded.map(|at| at.elapsed().as_secs());
-        InForce { reloads, reloaded_seconds_ago, ..settings.told(self.mounted.signed.is_some()) }
+        InForce { reloads, reloaded_seconds_ago, ..settings.told(self.mounted.signed().is_some()) }
     }
 
     /// Changes what `options` name, and looks for the credentials anew.
@@ -86,12 +86,12 @@ impl Live {
         let (old, before) = (self.settings(), self.told());
         let new = old.with(options)?;
         options.iter().try_for_each(|(name, _)| self.mounted.refuse_useless(name))?;
-        let store = self.mounted.renewed(&new, old.op_deadline.max(new.op_deadline)).await?;
-        let credentials = store.is_some();
+        let signed = self.mounted.renewed(&new, old.op_deadline.max(new.op_deadline)).await?;
+        let credentials = signed.is_some();
         let this = Arc::clone(self);
         let publishing = tokio::spawn(async move {
             let _turn = turn;
-            this.publish(new, store).await
+            this.publish(new, signed).await
         });
         publishing.await.map_err(|e| Failure::caused("the reload was cut off", &e))??;
         let reloaded = Reloaded { changes: settings::changes(&before, &self.told()), credentials };
@@ -99,9 +99,22 @@ impl Live {
         Ok(reloaded)
     }
 
-    async fn publish(&self, new: LiveSettings, store: Option<Arc<dyn ObjectStore>>) -> Result<(), Failure> {
+    /// Whether there are other credentials where they are looked for than those in force. Asks nothing of the store.
+    ///
+    /// # Cancel safety
+    /// Safe: it only looks.
+    pub(crate) async fn finds_other_credentials(&self) -> bool {
+        let Some(signed) = self.mounted.signed() else { return false };
+        signed.finds_other_credentials(self.settings().profile).await
+    }
+
+    async fn publish(&self, new: LiveSettings, signed: Option<S3Store>) -> Result<(), Failure> {
+        let store = signed.clone().map(|signed| self.mounted.shown(signed));
         let published = self.mounted.fs.reload(new.fs(), store).await;
         published.map_err(|e| Failure::caused("nothing has changed", &e))?;
+        if signed.is_some() {
+            *self.mounted.signed.lock() = signed;
+        }
         self.mounted.logging.set(new.log_level);
         self.in_force.send_modify(|now| {
             *now = Now { settings: new, reloads: now.reloads + 1, reloaded: Some(Instant::now()) };
@@ -111,11 +124,15 @@ impl Live {
 }
 
 impl Mounted {
+    fn signed(&self) -> Option<S3Store> {
+        self.signed.lock().clone()
+    }
+
     /// Refuses an option that would change nothing here.
     fn refuse_useless(&self, name: &str) -> Result<(), Failure> {
         let why = match name {
             "--on-conflict" if self.read_only => "decides nothing in a mount that stores nothing",
-            "--profile" if self.signed.is_none() => "is only for mounts that have credentials",
+            "--profile" if self.signed().is_none() => "is only for mounts that have credentials",
             "--profile" if std::env::var_os(KEY_IN_ENVIRONMENT).is_some() => {
                 "would change nothing: the daemon has AWS_ACCESS_KEY_ID in its environment, which comes first"
             }
@@ -125,20 +142,20 @@ impl Mounted {
     }
 
     /// The store with credentials that are looked for anew, once it has answered with them.
-    async fn renewed(
-        &self,
-        settings: &LiveSettings,
-        patience: Duration,
-    ) -> Result<Option<Arc<dyn ObjectStore>>, Failure> {
-        let Some(signed) = &self.signed else { return Ok(None) };
+    async fn renewed(&self, settings: &LiveSettings, patience: Duration) -> Result<Option<S3Store>, Failure> {
+        let Some(signed) = self.signed() else { return Ok(None) };
         let renewing = signed.renewed(settings.profile.clone());
         let late = |_| Failure::failed("nothing has changed: the store does not answer");
         let renewed = timeout(patience, renewing).await.map_err(late)?;
-        let renewed = renewed.map_err(|e| Failure::caused("nothing has changed", &e))?;
-        let store: Arc<dyn ObjectStore> = Arc::new(renewed);
-        Ok(Some(match &self.view {
+        renewed.map(Some).map_err(|e| Failure::caused("nothing has changed", &e))
+    }
+
+    /// What the mount shows of a store.
+    fn shown(&self, store: S3Store) -> Arc<dyn ObjectStore> {
+        let store: Arc<dyn ObjectStore> = Arc::new(store);
+        match &self.view {
             Some(view) => Arc::new(view.over(store)),
             None => store,
-        }))
+        }
     }
 }

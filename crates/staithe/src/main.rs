@@ -5,7 +5,7 @@
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
 //! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
 //! `snapshot` writes down what a bucket holds, `rescue` brings out what was never stored. `live` is what may change
-//! while it is mounted, `fate` how it ends when the bucket does; `audit`, `systemd` and `metrics` tell others of it.
+//! while it is mounted, `fate` watches over the bucket, `tasks` are what goes on beside serving, and `end` is the way out; `audit`, `systemd` and `metrics` tell others of it.
 //! `fstab` is mount(8)'s way in.
 //! What the library crates refuse to know is here and nowhere else: flags, environment, exit codes, log formats.
 
@@ -15,6 +15,7 @@ mod bar;
 mod control;
 mod daemon;
 mod doctor;
+mod end;
 #[cfg(debug_assertions)]
 mod failpoint;
 mod failure;
@@ -37,6 +38,8 @@ mod status;
 mod survey;
 mod sync;
 mod systemd;
+mod tasks;
+
 mod telemetry;
 mod umount;
 mod verify;

@@ -3,7 +3,7 @@
 //! They are looked at every few seconds, not at each scrape: looking costs time that grows with the inodes in memory.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -46,20 +46,17 @@ pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
 }
 
 /// Looks at the figures of a filesystem, again and again, until it is gone.
-pub(crate) fn watch(fs: &Arc<Filesystem>) {
-    let fs = Arc::downgrade(fs);
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(EVERY);
-        loop {
-            ticks.tick().await;
-            let Some(fs) = fs.upgrade() else { return };
-            // It looks at every inode.
-            let looked = tokio::task::spawn_blocking(move || show(&fs));
-            if looked.await.is_err() {
-                tracing::warn!("the metrics could not be looked at");
-            }
+pub(crate) async fn watch(fs: Weak<Filesystem>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        let Some(fs) = fs.upgrade() else { return };
+        // It looks at every inode.
+        let looked = tokio::task::spawn_blocking(move || show(&fs));
+        if looked.await.is_err() {
+            tracing::warn!("the metrics could not be looked at");
         }
-    });
+    }
 }
 
 fn describe() {

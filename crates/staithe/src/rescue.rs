@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::audit::{Audit, FILE, Place};
 use crate::failure::{DONE, Failure, chain};
 use crate::options::RescueOptions;
-use crate::source::{self, Source};
+use crate::source::{self, Access, Source};
 use crate::{places, settings};
 
 /// So many ranges of bytes that are missing are shown on one line.
@@ -108,7 +108,9 @@ async fn bring_out(options: &RescueOptions, output: Output) -> Result<RescueRepo
         let to = match output {
             Output::Directory(directory) => RescueTo::Directory(directory),
             Output::Volume(source) => {
-                let opened = source::open(&source, &options.store, true).await;
+                let opened =
+                    source::open(&source, &options.store, Access { may_write: true, tries_again: false })
+                        .await;
                 let store = opened.map_err(|e| Failure::failed(chain(&e)))?.store;
                 let prefix = source.prefix().to_owned();
                 RescueTo::Store { store, prefix, scratch: std::env::temp_dir() }

@@ -80,14 +80,23 @@ pub(crate) struct Opened {
     pub(crate) signed: Option<S3Store>,
 }
 
-/// Opens the store. `may_write` lets it find out by writing (and removing) what an S3 server honours.
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    /// Whether it may find out by writing (and removing) what an S3 server honours.
+    pub(crate) may_write: bool,
+    /// Whether whoever uses it tries again by itself, and wants to see every failure.
+    pub(crate) tries_again: bool,
+}
+
+/// Opens the store.
 ///
 /// # Errors
 /// As the store gives them.
 pub(crate) async fn open(
     source: &Source,
     options: &StoreOptions,
-    may_write: bool,
+    access: Access,
 ) -> Result<Opened, StoreError> {
     let store: Arc<dyn ObjectStore> = match source {
         Source::Memory => Arc::new(MemoryStore::new(MemoryOptions::default())),
@@ -99,7 +108,8 @@ pub(crate) async fn open(
                 profile: options.profile.clone(),
                 path_style: options.path_style.then_some(true),
                 no_sign_request: options.no_sign_request,
-                probe_conditions: may_write,
+                probe_conditions: access.may_write,
+                max_attempts_once_open: access.tries_again.then_some(1),
                 scratch_prefix: prefix.clone(),
                 ..S3Config::new(bucket)
             };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::control::{
-    Conversation, Counts, Health, InForce, Reply, Request, Requests, Staging, Status, Suspicion, wait_for,
+    Conversation, Counts, Health, InForce, Mishap, Reply, Request, Requests, Staging, Status, Suspicion,
+    wait_for,
 };
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
@@ -80,6 +81,13 @@ fn print(status: &Status) {
     print_staging(&status.staging, line);
     if let Some(kept) = status.attributes_kept {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
+    }
+    line("tasks", &status.tasks.running.join(", "));
+    for Mishap { task, time, panicked } in &status.tasks.incidents {
+        match panicked {
+            Some(said) => line("", &format_args!("{time}: {task} panicked: {said}")),
+            None => line("", &format_args!("{time}: {task} is not started again")),
+        }
     }
     line("inodes", &status.inodes);
     line("requests", &requests(&status.requests));

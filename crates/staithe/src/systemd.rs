@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
+
+/// How much time an end asks for at once.
+const STEP: Duration = Duration::from_secs(15);
 
 /// The mount is there.
 pub(crate) fn ready(status: &str) {
@@ -14,20 +18,37 @@ pub(crate) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
-/// It ends, which may take as long as that.
-pub(crate) fn stopping(status: &str, patience: Duration) {
-    let micros = u32::try_from(patience.as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::Stopping, NotifyState::Status(status), NotifyState::ExtendTimeoutUsec(micros)]);
+/// It ends, and asks for more time again and again until this is dropped. Must run inside a tokio runtime.
+pub(crate) fn stopping(status: &str) -> Stopping {
+    let micros = u32::try_from(STEP.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+    Stopping(tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(STEP / 3);
+        loop {
+            ticks.tick().await;
+            tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
+        }
+    }))
 }
 
-/// How often it wants to hear that the daemon is alive, with a half to spare; `None`: never.
-pub(crate) fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|within| within / 2)
+/// An end under way.
+#[must_use = "dropped, it asks for no more time"]
+pub(crate) struct Stopping(JoinHandle<()>);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
-/// The daemon is alive.
-pub(crate) fn alive() {
-    tell(&[NotifyState::Watchdog]);
+/// Tells it every now and then that this process is alive, if it wants to hear that: with a half of the time to spare.
+pub(crate) async fn keep_alive() {
+    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval(within / 2);
+    loop {
+        ticks.tick().await;
+        tell(&[NotifyState::Watchdog]);
+    }
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -206,6 +206,7 @@ fn a_deleted_bucket_ends_the_mount_with_143_and_what_it_never_had_is_kept_and_li
     assert_eq!(gone[0]["code"], 100_404);
     assert_eq!(gone[0]["volume"], format!("s3://{BUCKET}"));
     assert!(gone[0]["reason"].as_str().unwrap().contains("there is no bucket"), "{}", gone[0]);
+    assert!(gone[0]["request_ids"].as_array().unwrap().len() >= 5, "{}", gone[0]);
     let unstored: Vec<_> = gone[0]["unstored"]["names"].as_array().unwrap().iter().collect();
     assert!(unstored.contains(&&Value::from("d/unstored")), "{unstored:?}");
     assert_eq!(of_event(&records, "exit")[0]["code"], GONE);
@@ -276,6 +277,73 @@ fn a_server_that_lies_for_some_seconds_is_not_believed_and_nobody_gets_an_error(
 }
 
 #[test]
+fn a_proxy_that_has_lost_its_way_is_an_outage_however_long() {
+    let server = server();
+    let bucket = Bucket::of(&server);
+    bucket.put("known", "known");
+    let mut mount = start(on(&server).args(["--metadata-ttl=0"]));
+    assert_eq!(fs::read(at(&mount, "known")).unwrap(), b"known");
+    // What a HEAD does not find is believed for a moment after the bucket was heard of.
+    thread::sleep(Duration::from_millis(2500));
+    // Every answer is a page that says 404, for longer than a deletion needs to be confirmed.
+    let lost = server.faults().inject(When::any(), Fault::lost_proxy());
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| fs::read(at(&mount, "known")));
+        thread::sleep(Duration::from_secs(14));
+        assert_eq!(phase(&mount), "degraded");
+        lost.remove();
+        assert_eq!(reading.join().unwrap().unwrap(), b"known");
+    });
+    becomes(&mount, "healthy");
+    assert_eq!(mount.terminate().unwrap(), 0, "{}", mount.stderr());
+    let went = phases(&audit(mount.state_dir()));
+    assert_eq!(went, ["healthy", "degraded", "healthy", "draining", "exited"]);
+}
+
+#[test]
+fn bodies_that_break_off_are_trouble_too() {
+    let server = server();
+    let bucket = Bucket::of(&server);
+    bucket.put("file", noise(1, 1 << 20));
+    let mount = start(on(&server));
+    let cut = server.faults().inject(When::operation(Operation::GetObject), Fault::CutBody { after: 1000 });
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| fs::read(at(&mount, "file")));
+        becomes(&mount, "degraded");
+        cut.remove();
+        assert!(reading.join().unwrap().unwrap() == noise(1, 1 << 20));
+    });
+    becomes(&mount, "healthy");
+    let requests = status(&mount)["requests"].clone();
+    let bodies = |request: &Value| request["operation"] == "body" && request["outcome"] == "unavailable";
+    assert!(requests.as_array().unwrap().iter().any(bodies), "{requests}");
+}
+
+#[test]
+fn nothing_is_written_through_to_a_bucket_that_was_made_anew() {
+    let server = server();
+    let bucket = Bucket::of(&server);
+    bucket.put("known", "known");
+    let state = tempfile::tempdir().unwrap();
+    let options = on(&server).args(["--metadata-ttl=1h", "--op-deadline=2min"]);
+    let mut mount = start(options.state_dir(state.path()));
+    assert_eq!(fs::read(at(&mount, "known")).unwrap(), b"known");
+    is_told_apart(&mount);
+    server.stop();
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| store(&at(&mount, "known"), b"never stored"));
+        becomes(&mount, "degraded");
+        assert!(server.delete_bucket(BUCKET) && server.create_bucket(BUCKET, Versioning::Off));
+        server.restart().unwrap();
+        assert_eq!(code(writing.join().unwrap()), libc::ENODEV);
+    });
+    assert_eq!(mount.wait(SOON).unwrap(), GONE, "{}", mount.stderr());
+    assert_eq!(Bucket::of(&server).keys(), [""; 0]);
+    let gone = audit(state.path());
+    assert_eq!(of_event(&gone, "volume-gone")[0]["unstored"]["names"], serde_json::json!(["known"]));
+}
+
+#[test]
 fn a_server_that_comes_back_with_an_empty_disk_is_not_written_to() {
     let server = server();
     let bucket = Bucket::of(&server);
@@ -303,12 +371,20 @@ fn a_server_that_comes_back_with_an_empty_disk_is_not_written_to() {
 fn credentials_that_are_revoked_for_good_end_the_mount_with_77() {
     let keys = Keys::new(Versioning::Off);
     keys.bucket().put("known", "known");
-    let mut mount = start(keys.daemon().args(["--write-mode=back", "--metadata-ttl=0"]));
+    let options = keys.daemon().args(["--write-mode=back", "--metadata-ttl=0", "--op-deadline=2min"]);
+    let mut mount = start(options);
     assert_eq!(fs::read(at(&mount, "known")).unwrap(), b"known");
     keys.server.credentials().set(&keys.server.key_pair().access_key, Standing::Revoked);
+    let (began, before) = (Instant::now(), keys.server.requests().tally());
     assert_eq!(code(fs::metadata(at(&mount, "missing"))), libc::ENODEV);
+    // A rotation may leave a gap.
+    assert!(began.elapsed() > Duration::from_secs(55), "given up after {:?}", began.elapsed());
     assert_eq!(mount.wait(SOON).unwrap(), REFUSED, "{}", mount.stderr());
+    let asked = keys.server.requests().tally().since(&before).of(Operation::HeadBucket).requests;
+    assert!((5..=12).contains(&asked), "{asked} questions about the bucket in a minute");
     let records = audit(mount.state_dir());
+    let last = of_event(&records, "credentials-refused-for-good")[0];
+    assert!(!last["request_ids"].as_array().unwrap().is_empty(), "{last}");
     assert_eq!(of_event(&records, "credentials-refused").len(), 1, "{records:?}");
     assert_eq!(of_event(&records, "credentials-refused-for-good").len(), 1, "{records:?}");
     assert!(of_event(&records, "volume-gone").is_empty());

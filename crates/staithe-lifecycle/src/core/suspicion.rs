@@ -2,8 +2,7 @@
 //!
 //! 1. Only probes that were asked for after the suspicion began, one at a time, each on a connection of its own, confirm it.
 //! 2. One contrary answer ends it; one with another verdict begins it anew. Nothing of it is kept.
-//! 3. The probes are so far apart that the last one needed is asked for no earlier than `confirm_over` after the
-//!    first answer.
+//! 3. The probes are so far apart that the last one needed is asked for no earlier than `over` after the first answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,8 @@ use crate::config::Config;
 pub(crate) struct Suspicion<V> {
     pub(crate) verdict: V,
     pub(crate) since: Instant,
+    /// Over how long probes must agree.
+    over: Duration,
     pub(crate) agreeing: u32,
     /// Probes without an answer that says anything, in a row.
     blind: u32,
@@ -30,14 +31,15 @@ pub(crate) struct Held<V> {
 }
 
 impl<V: Clone + Eq> Suspicion<V> {
-    pub(crate) fn new(config: &Config, now: Instant, verdict: V) -> Self {
-        Self { verdict, since: now, agreeing: 0, blind: 0, next: now + config.gap() }
+    pub(crate) fn new(config: &Config, now: Instant, verdict: V, over: Duration) -> Self {
+        Self { verdict, since: now, over, agreeing: 0, blind: 0, next: now + config.gap(over) }
     }
 
     /// A probe is asked for now.
     pub(crate) fn asked(&mut self, config: &Config, now: Instant) {
         // One that gets no answer for long is asked less often: an outage may last.
-        let gap = if self.blind >= config.confirmations { config.blind_gap() } else { config.gap() };
+        let is_blind = self.blind >= config.confirmations;
+        let gap = if is_blind { config.blind_gap(self.over) } else { config.gap(self.over) };
         self.next = now + gap;
     }
 
@@ -50,7 +52,7 @@ impl<V: Clone + Eq> Suspicion<V> {
         self.agreeing = self.agreeing.saturating_add(1);
         self.blind = 0;
         let over = now.saturating_duration_since(self.since);
-        (self.agreeing >= config.confirmations && over >= config.confirm_over).then_some(over)
+        (self.agreeing >= config.confirmations && over >= self.over).then_some(over)
     }
 
     /// Whether what began then is evidence about it.

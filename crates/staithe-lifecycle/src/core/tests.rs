@@ -1,11 +1,14 @@
 //! Each rule of the state machine.
 #![allow(clippy::disallowed_methods)]
 
+mod watch;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::{Action, Config, Observation, Outcome, Phase, ProbeId, Reason};
+use crate::{Config, Observation, Outcome, Phase, Reason};
+use watch::Watch;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -13,107 +16,6 @@ enum Verdict {
     Refused,
 }
 use Verdict::{Gone, Refused};
-
-/// A core and its clock, in seconds since it began.
-struct Watch {
-    core: Core<Verdict>,
-    begun: Instant,
-    /// All moves so far, and all verdicts.
-    moves: Vec<Phase>,
-    condemned: Vec<Verdict>,
-    /// Probes that were asked for, with their times.
-    probes: Vec<(f64, ProbeId, bool)>,
-    now: f64,
-}
-
-impl Watch {
-    fn new(config: Config) -> Self {
-        let begun = Instant::now();
-        let core = Core::new(config, begun);
-        Self { core, begun, moves: vec![], condemned: vec![], probes: vec![], now: 0.0 }
-    }
-
-    fn healthy() -> Self {
-        let mut watch = Self::new(Config::default());
-        watch.observe(0.0, Observation::Ready);
-        watch
-    }
-
-    fn at(&self, seconds: f64) -> Instant {
-        self.begun + Duration::from_secs_f64(seconds)
-    }
-
-    fn take(&mut self, actions: Vec<Action<Verdict>>) {
-        for action in actions {
-            match action {
-                Action::Probe { id, fresh } => self.probes.push((self.now, id, fresh)),
-                Action::Moved(moved) => {
-                    assert!(moved.from.may_become(moved.to), "{moved}");
-                    self.moves.push(moved.to);
-                    assert_eq!(moved.number, self.moves.len() as u64);
-                }
-                Action::Condemned(verdict) => self.condemned.push(verdict),
-            }
-        }
-    }
-
-    fn observe(&mut self, now: f64, observation: Observation<Verdict>) -> Phase {
-        self.now = now;
-        let actions = self.core.observe(observation, self.at(now));
-        self.take(actions);
-        self.core.phase()
-    }
-
-    /// An operation that began and ended now.
-    fn operation(&mut self, now: f64, outcome: Outcome<Verdict>) -> Phase {
-        let began = self.at(now);
-        self.observe(now, Observation::Operation { began, outcome })
-    }
-
-    fn ok(&mut self, now: f64) -> Phase {
-        self.operation(now, Outcome::Ok)
-    }
-
-    fn fail(&mut self, now: f64) -> Phase {
-        self.operation(now, Outcome::transient("reset"))
-    }
-
-    fn told(&mut self, now: f64, verdict: Verdict) -> Phase {
-        self.operation(now, Outcome::permanent(verdict, "404"))
-    }
-
-    fn tick(&mut self, now: f64) -> Phase {
-        self.now = now;
-        let actions = self.core.tick(self.at(now));
-        self.take(actions);
-        self.core.phase()
-    }
-
-    /// Answers the outstanding probe.
-    fn answer(&mut self, now: f64, outcome: Outcome<Verdict>) -> Phase {
-        let id = self.core.outstanding().expect("one is outstanding");
-        self.observe(now, Observation::Probe { id, outcome })
-    }
-
-    /// Lets the time pass until then, answering each probe at once.
-    fn answering(&mut self, until: f64, outcome: &Outcome<Verdict>) {
-        while let Some(at) = self.core.next_tick() {
-            let at = at.saturating_duration_since(self.begun).as_secs_f64().max(self.now) + 1e-6;
-            if at > until {
-                break;
-            }
-            self.tick(at);
-            if self.core.outstanding().is_some() {
-                self.answer(at, outcome.clone());
-            }
-        }
-        self.tick(until);
-    }
-
-    fn gone() -> Outcome<Verdict> {
-        Outcome::permanent(Gone, "404")
-    }
-}
 
 #[test]
 fn the_start_is_over_when_it_is_said() {
@@ -551,4 +453,27 @@ fn what_is_out_of_range_is_brought_into_it() {
     watch.told(1.0, Gone);
     watch.tick(2.0);
     watch.ok(3.0);
+}
+
+#[test]
+fn a_verdict_may_need_longer_and_none_takes_less_than_all() {
+    let longer = |verdict: &Verdict| Duration::from_secs(if *verdict == Refused { 60 } else { 1 });
+    let mut watch = Watch::of(Core::new(Config::default(), Instant::now()).confirming_over(longer));
+    watch.observe(0.0, Observation::Ready);
+    watch.told(0.0, Refused);
+    watch.answering(59.0, &Outcome::permanent(Refused, "403"));
+    assert_eq!(watch.core.phase(), Phase::Suspect);
+    assert_eq!(watch.probes.len(), 4, "as many probes as ever, only further apart");
+    watch.answering(61.0, &Outcome::permanent(Refused, "403"));
+    assert_eq!((watch.core.phase(), &watch.condemned[..]), (Phase::Condemned, &[Refused][..]));
+
+    let mut watch = Watch::of(Core::new(Config::default(), Instant::now()).confirming_over(longer));
+    watch.observe(0.0, Observation::Ready);
+    watch.told(0.0, Refused);
+    // Another verdict has its own time, from when it is given.
+    watch.told(30.0, Gone);
+    watch.answering(39.9, &Watch::gone());
+    assert_eq!(watch.core.phase(), Phase::Suspect);
+    watch.answering(41.0, &Watch::gone());
+    assert_eq!(watch.condemned, [Gone]);
 }

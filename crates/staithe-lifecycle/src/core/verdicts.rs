@@ -64,17 +64,17 @@ impl<V: Clone + Eq + fmt::Debug> Core<V> {
     fn suspect(&mut self, verdict: V, what: Arc<str>, now: Instant) {
         self.held = None;
         self.suspicions.count(now);
-        self.suspicion = Some(Suspicion::new(&self.config, now, verdict.clone()));
-        self.probes.outstanding = None;
+        self.restart(verdict.clone(), now);
         // While it drains there is no move: only the verdict is of interest then.
         if self.phase.is_alive() {
             self.enter(Phase::Suspect, Reason::Verdict { verdict, what }, now);
         }
     }
 
-    /// Another verdict: whatever is outstanding was asked for before it.
+    /// It is suspected from now on: whatever is outstanding was asked for before.
     fn restart(&mut self, verdict: V, now: Instant) {
-        self.suspicion = Some(Suspicion::new(&self.config, now, verdict));
+        let over = self.config.over((self.over)(&verdict));
+        self.suspicion = Some(Suspicion::new(&self.config, now, verdict, over));
         self.probes.outstanding = None;
     }
 

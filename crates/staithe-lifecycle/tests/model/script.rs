@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use staithe_lifecycle::{Action, Config, Core, Observation, Outcome, Phase, ProbeId};
 
-use super::naive::{self, Naive, Verdict};
+use super::naive::{self, Naive, Verdict, over};
 
 /// The width of a bucket of the state machine: so the model need not know of buckets.
 const UNIT: Duration = Duration::from_nanos(1 << 28);
@@ -39,7 +39,7 @@ pub(crate) fn run_bytes(bytes: &[u8]) {
     };
     let begun = Instant::now();
     let mut driver = Driver {
-        core: Core::new(config, begun),
+        core: Core::new(config, begun).confirming_over(over),
         naive: Naive::new(config, UNIT, begun),
         begun,
         now: begun,

@@ -11,13 +11,14 @@ use staithe_fs::{
     Difference, Filesystem, FsStatus, PinnedStore, SyncProgress, VerifyProgress, VerifyRequest, WarmReport,
     WarmRequest,
 };
+use staithe_lifecycle::Supervisor;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use super::lines::line_of;
 use super::protocol::{
-    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reload, Reloading, Reply, Request, Staging, Status,
-    Swap, Synced, Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
+    Cache, JobList, Memory, Paths, Refresh, Refreshed, Reload, Reloading, Reply, Request, Running, Staging,
+    Status, Swap, Synced, Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 use crate::failure::{USAGE, chain};
 use crate::live::Live;
@@ -38,6 +39,8 @@ pub(crate) struct Served {
     pub(crate) mountpoint: PathBuf,
     /// Where the audit log is.
     pub(crate) audit: String,
+    /// What goes on beside serving.
+    pub(crate) tasks: Arc<Supervisor>,
     pub(crate) started: Instant,
 }
 
@@ -155,6 +158,7 @@ async fn status(served: &Served) -> Result<Status, String> {
         requests: figures.requests.into_iter().map(Into::into).collect(),
         resident_bytes: crate::metrics::resident_bytes(),
         audit_log: Some(served.audit.clone()),
+        tasks: Running::of(&[&served.tasks, served.fs.chores()]),
     })
 }
 

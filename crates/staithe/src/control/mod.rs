@@ -29,8 +29,8 @@ mod server;
 pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
-    Change, Counts, Differing, Failed, Health, InForce, JobLine, JobList, Paths, Refresh, Refreshed, Reload,
-    Reloaded, Reloading, Reply, Request, Requests, Staging, Status, Suspicion, Swap, Synced, Syncing, Verify,
-    VerifyNews, Verifying, View, Warm, Warming,
+    Change, Counts, Differing, Failed, Health, InForce, JobLine, JobList, Mishap, Paths, Refresh, Refreshed,
+    Reload, Reloaded, Reloading, Reply, Request, Requests, Staging, Status, Suspicion, Swap, Synced, Syncing,
+    Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 pub(crate) use server::Server;

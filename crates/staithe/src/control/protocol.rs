@@ -11,7 +11,7 @@ use staithe_fs::{
     VerifyProgress, ViewStatus, WarmReport,
 };
 
-pub(crate) use health::{Health, Requests, Suspicion};
+pub(crate) use health::{Health, Mishap, Requests, Running, Suspicion};
 pub(crate) use reload::{Change, InForce, Reload, Reloaded, Reloading};
 
 /// The version of requests and replies.
@@ -113,6 +113,8 @@ pub(crate) struct Status {
     pub(crate) resident_bytes: Option<u64>,
     #[serde(default)]
     pub(crate) audit_log: Option<String>,
+    #[serde(default)]
+    pub(crate) tasks: Running,
 }
 
 /// The view that is shown instead of what the bucket holds.

@@ -16,7 +16,7 @@ use crate::bar::Bar;
 use crate::control::wait_for;
 use crate::failure::{DONE, Failure, chain};
 use crate::options::CreateOptions;
-use crate::source::{self, Source};
+use crate::source::{self, Access, Source};
 use crate::{places, settings};
 
 /// Writes a manifest; 0 if it is at its place.
@@ -40,7 +40,9 @@ pub(crate) fn run(options: &CreateOptions) -> Result<u8, Failure> {
     let target = places::full_path(&options.output);
     let bar = Bar::of_objects();
     let (taken, pins) = wait_for(async {
-        let opened = source::open(&source, &options.store, false).await.map_err(|e| cannot(&e))?;
+        let opened = source::open(&source, &options.store, Access { may_write: false, tries_again: false })
+            .await
+            .map_err(|e| cannot(&e))?;
         let store = opened.store;
         store.probe().await.map_err(|e| cannot(&e))?;
         let taken = match inventory {

@@ -125,8 +125,11 @@ fn what_is_held_is_bounded() {
         let key = |i: usize| format!("d{:05}/{i:03}/{deep}x", round * 2 + i / 500);
         runs.answered(id, &page((0..1000).map(key), true)).unwrap();
         most = most.max(runs.all[0].cost);
-        let held: usize = runs.all[0].held.values().map(cost).sum();
-        assert_eq!(runs.all[0].cost, held);
+        // To count is slow.
+        if round % 10 == 0 {
+            let held: usize = runs.all[0].held.values().map(cost).sum();
+            assert_eq!(runs.all[0].cost, held);
+        }
         takes(&mut runs, round * 2, now);
     }
     assert!(most > COST_MOST / 2 && most <= COST_MOST + (1 << 20), "{most}");

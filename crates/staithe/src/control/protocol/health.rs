@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use staithe_fs::{RequestCount, Verdict};
-use staithe_lifecycle::{Status, Suspected};
+use staithe_lifecycle::{Status, Supervisor, Suspected, What};
 
 /// The phase, and why.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,49 @@ pub(crate) struct Requests {
     /// `ok`, or the kind of the error.
     pub(crate) outcome: String,
     pub(crate) count: u64,
+}
+
+/// What the daemon does beside serving.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// The names of its tasks.
+    pub(crate) running: Vec<String>,
+    /// What has happened to them, the last of it.
+    pub(crate) incidents: Vec<Mishap>,
+}
+
+/// A task panicked, and was started again; or not, if that was too often.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mishap {
+    pub(crate) task: String,
+    /// As RFC 3339 has it.
+    pub(crate) time: String,
+    /// `null`: it was given up.
+    pub(crate) panicked: Option<String>,
+}
+
+impl Running {
+    /// The tasks of these.
+    pub(crate) fn of(supervisors: &[&Supervisor]) -> Self {
+        let each = || supervisors.iter();
+        let mut incidents: Vec<_> = each().flat_map(|supervisor| supervisor.incidents()).collect();
+        incidents.sort_by_key(|incident| incident.at);
+        let mishap = |incident: staithe_lifecycle::Incident| Mishap {
+            task: incident.name.to_string(),
+            time: humantime::format_rfc3339_millis(incident.at).to_string(),
+            panicked: match incident.what {
+                What::Panicked(said) => Some(said),
+                What::GivenUp => None,
+            },
+        };
+        Self {
+            running: each()
+                .flat_map(|supervisor| supervisor.running())
+                .map(|name| name.to_string())
+                .collect(),
+            incidents: incidents.into_iter().map(mishap).collect(),
+        }
+    }
 }
 
 impl From<Status<Verdict>> for Health {
