@@ -18,31 +18,25 @@
 //!    the store shows what tells it from others of its name, and that has been seen to stay while objects were written.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use staithe_lifecycle::{Core, Outcome, Phase, Record, SystemClock, Watcher};
 use staithe_store::{ErrorKind, ObjectStore, StoreError};
 
-use crate::commit::with_causes;
 use crate::error::{FsError, FsErrorKind, Result};
 use crate::filesystem::Filesystem;
-use crate::state_dir::note_identity;
-use crate::upload::blocking;
+use crate::identity::{Failures, Identity, Told};
 
 /// For how long an answer says that the volume is there.
 const MOMENT: Duration = Duration::from_secs(2);
-/// How long after a write it is looked whether the identity has stayed.
-const PROOF: Duration = Duration::from_millis(2100);
 /// Over how long credentials must be refused: while they are rotated, the old ones may be of no use before the new ones are
 /// there, or known everywhere.
 const ROTATION: Duration = Duration::from_mins(1);
 /// How many names of answers are kept that gave a verdict.
 const NAMES_KEPT: usize = 16;
-/// How often it may be impossible to find out whether the volume is the same one.
-const FAILURES_MOST: u32 = 5;
 
 /// What ends a mount for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +61,7 @@ impl std::fmt::Display for Verdict {
 
 impl Verdict {
     /// Over how long it must be confirmed, where that is longer than usual.
-    fn over(&self) -> Duration {
+    fn over(self) -> Duration {
         match self {
             Self::Gone | Self::Replaced => Duration::ZERO,
             Self::CredentialsRefused => ROTATION,
@@ -90,16 +84,8 @@ pub struct RequestCount {
 #[derive(Debug)]
 pub(crate) struct Fate {
     watcher: Watcher<Verdict>,
-    /// What tells it from another one of its name, if the store shows that.
-    identity: Option<String>,
-    /// Whether that has been seen to stay as it is while objects are written. Some servers tell the time of the last write.
-    is_proven: AtomicBool,
-    /// Whether it was found to be the one of that identity since it was last healthy.
-    is_known: Arc<AtomicBool>,
-    /// Who finds that out; how often it could not be.
-    recognising: tokio::sync::Mutex<u32>,
-    /// Something was written.
-    written: tokio::sync::Notify,
+    /// Whether it is the same one.
+    identity: Arc<Identity>,
     /// When the volume was last heard of.
     heard: Mutex<Instant>,
     /// Whether the last answer to a question about it was that the credentials are of no use.
@@ -111,29 +97,33 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
-    /// `is_proven`: an earlier run has seen that the identity stays.
-    pub(crate) fn new(config: staithe_lifecycle::Config, identity: Option<String>, is_proven: bool) -> Self {
-        let core = Core::new(config, Instant::now()).confirming_over(Verdict::over);
-        let (watcher, is_known) = (Watcher::of(core, SystemClock), Arc::new(AtomicBool::new(true)));
-        let doubts = Arc::clone(&is_known);
+    pub(crate) fn new(config: staithe_lifecycle::Config, identity: Identity) -> Self {
+        let core = Core::new(config, Instant::now()).confirming_over(|verdict: &Verdict| verdict.over());
+        let (watcher, identity) = (Watcher::of(core, SystemClock), Arc::new(identity));
+        let doubts = Arc::clone(&identity);
         let begins = move |record: &Record<Verdict>| {
             if record.moved.from == Phase::Healthy {
-                doubts.store(false, Ordering::Release);
+                doubts.doubt();
             }
         };
         watcher.on_change(begins).keep();
         Self {
             watcher,
             identity,
-            is_proven: AtomicBool::new(is_proven),
-            is_known,
-            recognising: tokio::sync::Mutex::new(0),
-            written: tokio::sync::Notify::new(),
             heard: Mutex::new(Instant::now()),
             lacks_credentials: AtomicBool::new(false),
             verdicts_of: Mutex::default(),
             counts: Mutex::default(),
         }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether there is no trouble.
+    pub(crate) fn is_well(&self) -> bool {
+        self.watcher.phase() == Phase::Healthy
     }
 
     pub(crate) fn watcher(&self) -> &Watcher<Verdict> {
@@ -147,7 +137,7 @@ impl Fate {
         if outcome == Outcome::Ok {
             *self.heard.lock() = Instant::now();
             if is_change(operation) && ended.is_ok() {
-                self.written.notify_one();
+                self.identity.written.notify_one();
             }
         }
         self.watcher.report(began, outcome);
@@ -166,13 +156,11 @@ impl Fate {
 
     /// Whether it is not known to be the same volume as before the trouble.
     pub(crate) fn is_strange(&self) -> bool {
-        self.identity.is_some()
-            && self.is_proven.load(Ordering::Acquire)
-            && !self.is_known.load(Ordering::Acquire)
+        self.identity.is_strange()
     }
 
-    /// Finds out whether it is the same volume, before something is changed in it. After it could not be found out a few
-    /// times, the store does not show it any more: then it is taken for the same.
+    /// Finds out whether it is the same volume, before something is changed in it. If the store answers, and does not say
+    /// that any more for a while, it is taken for the same.
     ///
     /// # Errors
     /// The store's, and `VolumeGone` for another one.
@@ -180,25 +168,35 @@ impl Fate {
     /// # Cancel safety
     /// Dropping the future ends its request.
     pub(crate) async fn recognise(&self, store: &dyn ObjectStore) -> staithe_store::Result<()> {
-        let mut failures = self.recognising.lock().await;
-        let Some(known) = self.identity.as_deref().filter(|_| self.is_strange()) else { return Ok(()) };
+        let mut failures = self.identity.asking.lock().await;
+        if !self.is_strange() {
+            return Ok(());
+        }
         let began = Instant::now();
         let now = store.identity().await;
         self.count("identity", &now);
-        match now {
-            Ok(now) if let Some(text) = anew(now.as_deref(), known) => {
+        let error = match now.map(|now| self.identity.hear(now.as_deref())) {
+            Ok(Told::Same) => {
+                *failures = Failures::default();
+                return Ok(());
+            }
+            Ok(Told::Another(text)) => {
                 self.watcher.report(began, Outcome::Permanent(Verdict::Replaced, Arc::from(text.as_str())));
                 return Err(StoreError::new(ErrorKind::VolumeGone, "identity", text));
             }
-            Err(error) if *failures < FAILURES_MOST => {
-                *failures += 1;
-                return Err(error);
+            Ok(Told::Nothing) => {
+                let text = "the store does not say when the volume was made, and has said it before";
+                StoreError::new(ErrorKind::Unavailable, "identity", text)
             }
-            Err(error) => tracing::warn!(%error, "whether the volume was made anew cannot be found out"),
-            Ok(_) => {}
+            Err(error) => error,
+        };
+        let is_heard = self.identity.is_doubted_before(*self.heard.lock());
+        if !failures.are_enough(is_heard, Instant::now()) {
+            return Err(error);
         }
-        *failures = 0;
-        self.is_known.store(true, Ordering::Release);
+        tracing::warn!(%error, "whether the volume was made anew cannot be found out; it is taken for the same");
+        *failures = Failures::default();
+        self.identity.believe();
         Ok(())
     }
 
@@ -274,12 +272,6 @@ pub(crate) fn is_change(operation: &str) -> bool {
             | "delete"
             | "delete_batch"
     )
-}
-
-/// Why it is another volume than is known; `None`: it is the same, or that is not told.
-fn anew(now: Option<&str>, known: &str) -> Option<String> {
-    let now = now.filter(|now| *now != known)?;
-    Some(format!("there is another volume of this name now, {now}; this mount is of the one {known}"))
 }
 
 /// What the end of a request says of the volume; `None`: nothing.
@@ -379,39 +371,16 @@ impl Filesystem {
             let unclear = || Outcome::Transient(Arc::from(error.to_string()));
             return outcome_of("probe", Some(error)).unwrap_or_else(unclear);
         }
-        let Some(known) = self.fate.identity.as_deref().filter(|_| self.fate.is_strange()) else {
+        *self.fate.heard.lock() = Instant::now();
+        if !self.fate.is_strange() {
             return Outcome::Ok;
-        };
+        }
         let now = self.store.identity().await;
         self.fate.count("identity", &now);
-        match now {
-            Ok(now) if let Some(text) = anew(now.as_deref(), known) => {
-                Outcome::Permanent(Verdict::Replaced, Arc::from(text))
-            }
-            // Who changes something finds that out.
-            Err(_) => Outcome::Ok,
-            Ok(_) => {
-                self.fate.is_known.store(true, Ordering::Release);
-                Outcome::Ok
-            }
-        }
-    }
-
-    /// Sees whether what tells the volume from others stays as it is while objects are written, and makes it known to later
-    /// runs then. A server that tells the time of the last write is found out.
-    pub(crate) fn prove_identity(&self) {
-        if self.fate.identity.is_none() || self.fate.is_proven.load(Ordering::Acquire) {
-            return;
-        }
-        let (me, fate) = (self.me.clone(), Arc::clone(&self.fate));
-        self.chore("prove the identity", move || prove(me.clone(), Arc::clone(&fate)));
-    }
-
-    async fn note_identity(&self, identity: String) {
-        let (volume, state_dir) = (Arc::clone(&self.volume), self.state_dir.path().to_owned());
-        let noted = blocking(move || note_identity(&state_dir, &volume, &identity));
-        if let Err(error) = noted.await {
-            tracing::warn!(error = with_causes(&error), "which volume it is cannot be written down");
+        match now.map(|now| self.fate.identity.hear(now.as_deref())) {
+            Ok(Told::Another(text)) => Outcome::Permanent(Verdict::Replaced, Arc::from(text)),
+            // Who changes something finds out what is not told.
+            Ok(Told::Same | Told::Nothing) | Err(_) => Outcome::Ok,
         }
     }
 
@@ -430,25 +399,6 @@ impl Filesystem {
             None => Ok(()),
             Some(verdict) => Err(FsError::new(FsErrorKind::VolumeGone, verdict.to_string())),
         }
-    }
-}
-
-/// Waits until something was written, and for the time that an identity needs to change with it.
-async fn prove(fs: Weak<Filesystem>, fate: Arc<Fate>) {
-    loop {
-        fate.written.notified().await;
-        // Times are told in whole seconds.
-        tokio::time::sleep(PROOF).await;
-        let Some(fs) = fs.upgrade() else { return };
-        let is_well = fate.watcher.phase() == Phase::Healthy && fate.is_known.load(Ordering::Acquire);
-        let Some(now) = fs.store.identity().await.ok().filter(|_| is_well) else { continue };
-        if now == fate.identity {
-            fs.note_identity(now.unwrap_or_default()).await;
-            fate.is_proven.store(true, Ordering::Release);
-        } else {
-            tracing::info!("the store does not show when the volume was made: its word on that changes");
-        }
-        return;
     }
 }
 

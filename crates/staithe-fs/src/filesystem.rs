@@ -25,6 +25,7 @@ use crate::error::{FsError, FsErrorKind, Result};
 use crate::fate::Fate;
 use crate::flat::Flat;
 use crate::handles::{DirHandle, FileHandle, Handles};
+use crate::identity::{self, Identity};
 use crate::inode::{Inode, Link, Marker, State, attr_of};
 use crate::journal::Journal;
 use crate::keep::Sayings;
@@ -102,7 +103,7 @@ pub struct Filesystem {
 }
 
 /// For how long a start asks for a volume that does not answer.
-const STARTING: Duration = Duration::from_secs(5);
+pub(crate) const STARTING: Duration = Duration::from_secs(5);
 
 /// What a filesystem has on the local disk.
 struct Local {
@@ -113,9 +114,7 @@ struct Local {
     recall: Recall,
     numbers: Numbers,
     /// Of the volume.
-    identity: Option<String>,
-    /// Whether an earlier run has seen that it stays.
-    is_proven: bool,
+    identity: Identity,
 }
 
 impl std::fmt::Debug for Filesystem {
@@ -142,23 +141,15 @@ impl Filesystem {
         let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
         let has_intents = !journal.pending()?.is_empty();
         state_dir.claim(&store.volume(), has_intents)?;
-        let identity = match store.identity().await {
-            Ok(identity) => identity,
-            // What is unfinished would be stored wherever it goes.
-            Err(error) if has_intents && state_dir.identity(&store.volume())?.is_some() => {
-                return Err(error.into());
-            }
-            Err(error) => {
-                tracing::warn!(%error, "whether the volume was made anew is not known");
-                None
-            }
-        };
+        let found = identity::find(&*store, &state_dir, has_intents).await?;
         let (volume, accepts_new) = (store.volume(), config.accept_new_volume);
-        let is_proven = state_dir.check_identity(&volume, identity.as_deref(), has_intents, accepts_new)?;
+        let is_proven =
+            state_dir.check_identity(&volume, found.identity.as_deref(), has_intents, accepts_new)?;
+        let identity = Identity::new(found, is_proven);
         reserve.take_over();
         let recall = open_recall(&state_dir, store.volume(), &config).await?;
         let numbers = open_numbers(&state_dir, store.volume()).await?;
-        let local = Local { state_dir, journal, reserve, cache, recall, numbers, identity, is_proven };
+        let local = Local { state_dir, journal, reserve, cache, recall, numbers, identity };
         let fs = Arc::new_cyclic(|me| Self::assemble(me, store, config, local));
         fs.admit_no_conditions();
         fs.recover().await?;
@@ -201,7 +192,7 @@ impl Filesystem {
         let pace = Pace::default();
         let recall = Arc::new(local.recall);
         let live = Arc::new(SnapshotCell::new(Live { config: config.live, store }));
-        let fate = Arc::new(Fate::new(config.lifecycle, local.identity, local.is_proven));
+        let fate = Arc::new(Fate::new(config.lifecycle, local.identity));
         let patient = Patient::new(live.clone(), pace.tried_again(), recall.clone(), fate.clone());
         let store: Arc<dyn ObjectStore> = Arc::new(patient);
         let runtime = tokio::runtime::Handle::current();

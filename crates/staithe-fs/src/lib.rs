@@ -44,6 +44,7 @@ mod filesystem;
 mod flat;
 mod handles;
 mod hedge;
+mod identity;
 mod inode;
 mod intent;
 mod journal;

@@ -33,7 +33,7 @@ use crate::live::Live;
 use crate::recall::Recall;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// Also if the store asks for a longer one: who waits here waits no longer than to a deadline.
+
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST_UPLOAD: u64 = 256 << 10;
@@ -81,8 +81,9 @@ impl Backoff {
     fn again(&mut self, error: &StoreError) -> Option<Duration> {
         self.met = Some(error.clone());
         let jittered = self.ceiling.mul_f64(fastrand::f64());
-        let asked = error.retry_after().map(|asked| asked.min(LONGEST_WAIT));
-        let wait = asked.unwrap_or(jittered).max(Duration::from_millis(1));
+        // A little later than asked, so that not all come at once.
+        let asked = error.retry_after().map(|asked| asked.mul_f64(1.0 + fastrand::f64() / 4.0));
+        let wait = asked.unwrap_or_default().max(jittered).max(Duration::from_millis(1));
         self.ceiling = (self.ceiling * 2).min(LONGEST_WAIT);
         (Instant::now() + wait < self.until).then_some(wait)
     }
@@ -95,6 +96,11 @@ impl Backoff {
             Err(self.met.clone().unwrap_or_else(late))
         })
     }
+}
+
+/// Whether another try may end otherwise.
+fn is_passing(error: &StoreError) -> bool {
+    error.is_retryable() || is_suspicion(error.kind())
 }
 
 /// A store whose requests are tried again until a deadline, each on its own.
@@ -191,6 +197,10 @@ impl Patient {
             probed?;
         }
         answer
+    }
+
+    async fn try_delete_batch(&self, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
+        patiently!(self, "delete_batch", |store| store.delete_batch(keys))
     }
 
     async fn begin_get(&self, request: &GetRequest) -> Result<GetResponse> {
@@ -356,7 +366,23 @@ impl ObjectStore for Patient {
 
     async fn delete_batch(&self, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
         let _changing = self.recall.changing(keys);
-        patiently!(self, "delete_batch", |store| store.delete_batch(keys))
+        let (mut backoff, mut left, mut failures) =
+            (Backoff::new(self.deadline()), keys.to_vec(), Vec::new());
+        loop {
+            let began = Instant::now();
+            let failed = self.try_delete_batch(&left).await?;
+            let (again, done): (Vec<_>, Vec<_>) =
+                failed.into_iter().partition(|failure| is_passing(&failure.error));
+            failures.extend(done);
+            let Some(first) = again.first().map(|failure| failure.error.clone()) else { return Ok(failures) };
+            // The answer as a whole was none of these.
+            self.fate.note::<()>("delete_batch", began, &Err(first.clone()));
+            if self.fate.verdict().is_some() || !self.pause(&mut backoff, &first).await {
+                failures.extend(again);
+                return Ok(failures);
+            }
+            left = again.into_iter().map(|failure| failure.key).collect();
+        }
     }
 
     async fn list_versions(&self, prefix: &str, token: Option<PageToken>) -> Result<VersionPage> {

@@ -83,14 +83,35 @@ impl Steps {
         self.then(name.into(), most, false, work)
     }
 
-    /// The same in a task of its own, which is left running if it overruns: for what must not be dropped in the middle, or may
-    /// block its thread.
+    /// The same in a task of its own, which is left running if it overruns: for what must not be dropped in the middle.
     pub fn step_detached<F, E>(self, name: impl Into<Arc<str>>, most: Duration, work: F) -> Self
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
     {
         self.then(name.into(), most, true, work)
+    }
+
+    /// The same on a thread that may block, which is left running if it overruns: for what waits for a disk. A runtime whose
+    /// only thread blocked would see no deadline.
+    pub fn step_blocking<E>(
+        self,
+        name: impl Into<Arc<str>>,
+        most: Duration,
+        work: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> Self
+    where
+        E: fmt::Display,
+    {
+        let work = async move {
+            let working = tokio::task::spawn_blocking(|| work().map_err(|error| error.to_string()));
+            match working.await {
+                Ok(done) => done,
+                Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+                Err(ended) => Err(ended.to_string()),
+            }
+        };
+        self.then(name.into(), most, false, work)
     }
 
     fn then<F, E>(mut self, name: Arc<str>, most: Duration, detached: bool, work: F) -> Self
@@ -104,7 +125,7 @@ impl Steps {
     }
 
     /// Takes the steps, one after the other, and says what became of each. An end that is not [`StepEnd::Done`] is traced
-    /// with the step's name. Takes no longer than all deadlines together, unless a step that is not detached blocks its thread.
+    /// with the step's name. Takes no longer than all deadlines together, unless a step blocks its thread that is not one that may.
     /// Within a tokio runtime that has timers.
     ///
     /// # Cancel safety

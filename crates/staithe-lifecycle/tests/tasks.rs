@@ -168,6 +168,8 @@ async fn steps_are_taken_in_order_whatever_becomes_of_them() {
         .step_detached("panics too", SECOND, async {
             if true { panic!("{}", 7) } else { Ok::<(), String>(()) }
         })
+        .step_blocking("blocks and fails", SECOND, || Err("disk"))
+        .step_blocking("blocks and panics", SECOND, || if true { panic!("8") } else { Ok::<(), String>(()) })
         .step("last", SECOND, last.map(Ok::<_, String>))
         .run()
         .await;
@@ -181,6 +183,8 @@ async fn steps_are_taken_in_order_whatever_becomes_of_them() {
             StepEnd::Overrun,
             StepEnd::Failed("no".into()),
             StepEnd::Panicked("7".into()),
+            StepEnd::Failed("disk".into()),
+            StepEnd::Panicked("8".into()),
             StepEnd::Done
         ]
     );
@@ -234,6 +238,25 @@ async fn a_budget_is_of_a_while() {
     tokio::time::sleep(SECOND * 60 * 60).await;
     assert_eq!(supervisor.running().len(), 1, "{:?}", supervisor.incidents().last());
     assert_eq!(supervisor.incidents().len(), 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_need_not_be_asked_is_dropped_where_it_waits_and_started_again_before() {
+    let supervisor = supervisor(3);
+    let runs = Arc::new(AtomicU32::new(0));
+    let counts = Arc::clone(&runs);
+    let task = move || {
+        let counts = Arc::clone(&counts);
+        async move {
+            assert!(counts.fetch_add(1, Ordering::SeqCst) > 0, "the first run fails");
+            pending::<()>().await;
+        }
+    };
+    supervisor.spawn_until_end("waits", task).unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!((runs.load(Ordering::SeqCst), supervisor.incidents().len()), (2, 1));
+    assert!(supervisor.end(SECOND).await.is_empty());
+    assert!(supervisor.spawn_until_end("late", pending::<()>).is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use aws_sdk_s3::types::{Delete, Error as Entry, ObjectIdentifier};
 use futures::{StreamExt, stream};
 use staithe_store::{DeleteFailure, DeleteRequest, ErrorKind, Key, Result, StoreError};
 
+use crate::bucket::is_verdict;
 use crate::classify::{Condition, Meaning, Shape, classify};
 use crate::encoding::fits_xml;
 use crate::failure::{Failure, meaning_in_words};
@@ -22,22 +23,23 @@ pub(crate) struct Batches {
 }
 
 impl Link {
-    /// Deletes what it can and answers what it could not; fails only if nothing was tried.
+    /// Deletes what it can and answers what it could not; fails only if nothing was tried, or if nothing is of use for as
+    /// long as it is: the bucket is gone, the credentials are refused.
     pub(crate) async fn delete_batch(&self, batches: &Batches, keys: &[Key]) -> Result<Vec<DeleteFailure>> {
         let (plain, odd): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| fits_xml(key));
         if plain.len() < 2 || batches.refused.load(Ordering::Relaxed) {
-            return Ok(self.delete_each(keys.iter().collect()).await);
+            return self.delete_each(keys.iter().collect()).await;
         }
         let mut failures = match self.delete_together(&plain).await {
             Ok(failures) => failures,
             Err(failure) if failure.meaning == Meaning::Kind(ErrorKind::Unsupported) => {
                 batches.refused.store(true, Ordering::Relaxed);
                 tracing::info!("the server takes no batch deletes; deleting one by one from now on");
-                self.delete_each(plain).await
+                self.delete_each(plain).await?
             }
             Err(failure) => return Err(failure.error),
         };
-        failures.extend(self.delete_each(odd).await);
+        failures.extend(self.delete_each(odd).await?);
         Ok(failures)
     }
 
@@ -68,9 +70,14 @@ impl Link {
         Ok(answer.errors().iter().filter_map(refused_entry).collect())
     }
 
-    async fn delete_each(&self, keys: Vec<&Key>) -> Vec<DeleteFailure> {
+    async fn delete_each(&self, keys: Vec<&Key>) -> Result<Vec<DeleteFailure>> {
         let deletes: Vec<_> = keys.into_iter().map(|key| self.delete_one(key)).collect();
-        stream::iter(deletes).buffer_unordered(SINGLES).filter_map(std::future::ready).collect().await
+        let failures = stream::iter(deletes).buffer_unordered(SINGLES).filter_map(std::future::ready);
+        let failures: Vec<_> = failures.collect().await;
+        match failures.iter().find(|failure| is_verdict(failure.error.kind())) {
+            Some(failure) => Err(failure.error.clone()),
+            None => Ok(failures),
+        }
     }
 
     async fn delete_one(&self, key: &Key) -> Option<DeleteFailure> {

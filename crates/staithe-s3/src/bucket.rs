@@ -30,7 +30,8 @@ impl Link {
         if volume::is_of_amazon(&self.volume) {
             return Ok(None);
         }
-        let call = Call::new("identity", None, self.patience.first_byte);
+        let call = Call::new("identity", None, self.patience.first_byte).once();
+
         let asked = self.call(call, || self.fresh.list_buckets().prefix(&self.bucket).send()).await;
         let asked = match asked {
             Ok(answer) => answer,
@@ -68,7 +69,7 @@ impl Link {
     fn gone(&self, failure: Failure) -> Failure {
         let message = format!("there is no bucket {:?} at this endpoint", self.bucket);
         let error = StoreError::new(ErrorKind::VolumeGone, "probe", message);
-        Failure { error: error.with_source(failure.error.clone()), ..failure }
+        Failure { error: in_place_of(failure.error.clone(), error), ..failure }
     }
 
     /// The error that a refusal without a reason (of a HEAD) stands for: the bucket's verdict where it has
@@ -78,7 +79,8 @@ impl Link {
         let listed =
             self.call(call, || self.client.list_objects_v2().bucket(&self.bucket).max_keys(1).send());
         match listed.await {
-            Err(told) if is_verdict(told.error.kind()) => told.error,
+            // Without an answer it is not known what it stands for: that is worth another try.
+            Err(told) if is_verdict(told.error.kind()) || told.error.is_retryable() => told.error,
             _ => mute.error,
         }
     }
@@ -103,13 +105,24 @@ impl Link {
     }
 }
 
+/// What is told instead of an error: it has what that has, and is caused by it.
+pub(crate) fn in_place_of(cause: StoreError, mut told: StoreError) -> StoreError {
+    if let Some(id) = cause.request_id() {
+        told = told.with_request_id(id);
+    }
+    if let Some(wait) = cause.retry_after() {
+        told = told.with_retry_after(wait);
+    }
+    told.with_source(cause)
+}
+
 /// Nothing is found, and no code says that it is the bucket: something else than the store may have answered.
 fn unsaid(failure: Failure) -> Failure {
     let message = "nothing is found there (HTTP 404), and the answer does not say that it is the bucket \
                    which is missing; is this the endpoint of an S3 server?";
     let error = StoreError::new(ErrorKind::Unavailable, failure.error.operation(), message);
     Failure {
-        error: error.with_source(failure.error),
+        error: in_place_of(failure.error, error),
         meaning: Meaning::Kind(ErrorKind::Unavailable),
         ..failure
     }
@@ -121,7 +134,8 @@ fn is_untold(kind: ErrorKind) -> bool {
     matches!(kind, K::Forbidden | K::Unsupported | K::Invalid | K::NotFound | K::Corrupt)
 }
 
-fn is_verdict(kind: ErrorKind) -> bool {
+/// Whether it is about the bucket, or whoever asks, whatever was asked for.
+pub(crate) fn is_verdict(kind: ErrorKind) -> bool {
     use ErrorKind as K;
     matches!(kind, K::VolumeGone | K::CredentialsRefused | K::CredentialsExpired)
 }

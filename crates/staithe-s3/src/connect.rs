@@ -18,6 +18,7 @@ use aws_types::service_config::ServiceConfigKey;
 use staithe_store::{Capabilities, ErrorKind, Result, StoreError};
 use tokio::sync::Semaphore;
 
+use crate::bucket::in_place_of;
 use crate::capability;
 use crate::config::{S3Config, StaticCredentials};
 use crate::failure::Failure;
@@ -145,9 +146,10 @@ async fn have_credentials(shared: &SdkConfig, patience: Duration) -> Result<Cred
 /// Looks for credentials, builds the clients and asks the bucket, once more in its own region if it names another: the
 /// way to it, and its region.
 async fn open(config: &S3Config, shared: &SdkConfig) -> Result<(Link, String)> {
-    let found = match config.no_sign_request {
-        true => None,
-        false => Some(have_credentials(shared, patience_for_credentials(config)).await?),
+    let found = if config.no_sign_request {
+        None
+    } else {
+        Some(have_credentials(shared, patience_for_credentials(config)).await?)
     };
     let region = shared.region().map_or_else(|| FALLBACK_REGION.to_owned(), ToString::to_string);
     let link = build(config, shared, &region, found.clone());
@@ -221,9 +223,5 @@ fn refused(config: &S3Config, failure: Failure) -> StoreError {
         ErrorKind::Timeout => format!("{place} does not answer; check the endpoint and the network"),
         _ => return failure.error,
     };
-    let mut told = StoreError::new(kind, "connect", text);
-    if let Some(id) = failure.error.request_id() {
-        told = told.with_request_id(id);
-    }
-    told.with_source(failure.error)
+    in_place_of(failure.error, StoreError::new(kind, "connect", text))
 }

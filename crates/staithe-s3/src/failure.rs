@@ -25,7 +25,7 @@ pub(crate) struct Subject<'a> {
 impl Subject<'_> {
     /// Whether it asks for what has a body, in which an error has its code.
     fn is_read(&self) -> bool {
-        matches!(self.operation, "get" | "list")
+        matches!(self.operation, "get" | "list" | "identity")
     }
 }
 

@@ -104,6 +104,26 @@ async fn what_does_not_say_that_the_bucket_is_missing_is_no_verdict() {
 }
 
 #[tokio::test]
+async fn a_refusal_whose_reason_cannot_be_had_now_is_no_refusal_yet() {
+    let (server, store) = loaded().await;
+    server.faults().inject(When::operation(Operation::HeadObject), Fault::unknown_credentials());
+    let busy = server.faults().inject(When::any(), Fault::slow_down(None));
+    let error = store.head(HeadRequest::latest(key())).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    busy.remove();
+    server.faults().inject(When::any(), Fault::unknown_credentials());
+    let error = store.head(HeadRequest::latest(key())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CredentialsRefused);
+}
+
+#[tokio::test]
+async fn single_deletes_of_a_batch_tell_of_a_bucket_that_is_gone() {
+    let (server, store) = loaded().await;
+    assert!(server.delete_bucket(served::BUCKET));
+    assert_eq!(store.delete_batch(&[key()]).await.unwrap_err().kind(), ErrorKind::VolumeGone);
+}
+
+#[tokio::test]
 async fn a_probe_waits_for_no_other_request() {
     let (server, _) = loaded().await;
     let store = S3Store::connect(S3Config { max_concurrency: 1, ..served::config(&server) }).await.unwrap();

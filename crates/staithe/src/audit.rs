@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -34,11 +34,10 @@ const SYSLOG: &str = "/dev/log";
 const PRIORITY: u8 = 3 * 8 + 5;
 /// How long the system's log may take for a message.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest message for it, in bytes.
-const MESSAGE_MOST: usize = 60_000;
-/// What names may take of one record, in bytes as they are; it may be more as JSON has them.
+/// What names may take of one record, in bytes as they are; it may be more as JSON has them. A datagram for the system's log
+/// takes some 200,000.
 const NAMES_MOST: usize = 24_000;
-/// What is kept of the disk for records that it has no other room for, in bytes.
+/// What is held of the disk for vital records, in bytes.
 const RESERVE: u64 = 256 << 10;
 
 /// Where records go.
@@ -59,7 +58,7 @@ pub(crate) struct Audit {
     /// One record at a time; whether the last one is there in part only.
     is_torn: Mutex<bool>,
     /// Room on its disk, until there is no other.
-    reserve: Mutex<Option<Reserve>>,
+    reserve: Mutex<Option<File>>,
 }
 
 impl fmt::Display for Place {
@@ -94,35 +93,49 @@ impl Audit {
         };
         tried.map_err(|e| Failure::caused(format!("--audit-log {place} cannot be written"), &e))?;
         let about = about.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        let reserve = match &place {
-            Place::File(path) => Reserve::beside(path),
-            Place::Syslog => None,
-        };
-        Ok(Self { place, about, is_torn: Mutex::default(), reserve: Mutex::new(reserve) })
+        Ok(Self { place, about, is_torn: Mutex::default(), reserve: Mutex::default() })
+    }
+
+    /// Holds room for vital records from now on, should the disk be full one day.
+    pub(crate) fn hold_room(&self) {
+        let Place::File(path) = &self.place else { return };
+        let held = hold_room(path);
+        let held = held.inspect_err(|error| tracing::debug!(%error, "no room is held for the audit log"));
+        *self.reserve.lock() = held.ok();
     }
 
     /// Writes a record, and has it on the disk when it returns. Blocks. A disk that does not take it is said in the log,
     /// with the record.
     pub(crate) fn record(&self, event: &str, fields: Value) {
+        self.write(&[(event, fields)], false);
+    }
+
+    /// The same of records without which nothing could be proven, in their order: they have room that is held for them.
+    pub(crate) fn record_vital(&self, records: &[(&str, Value)]) {
+        self.write(records, true);
+    }
+
+    fn write(&self, records: &[(&str, Value)], is_vital: bool) {
         let now = SystemTime::now();
-        let mut line = line_of(now, event, &self.about, fields.clone());
+        let line = |(event, fields): &(&str, Value)| line_of(now, event, &self.about, fields.clone());
+        let lines: Vec<_> = records.iter().map(line).collect();
         let mut is_torn = self.is_torn.lock();
         let written = match &self.place {
-            Place::File(path) => match write(path, &line, &mut is_torn) {
-                // The disk is full: that is what the reserve is for.
-                Err(_) if self.reserve.lock().take().is_some() => write(path, &line, &mut is_torn),
+            Place::File(path) => match append_lines(path, &lines, &mut is_torn) {
+                Err(error) if is_vital && is_full(&error) && self.reserve.lock().take().is_some() => {
+                    append_lines(path, &lines, &mut is_torn)
+                }
                 written => written,
             },
-            Place::Syslog => {
-                if line.len() > MESSAGE_MOST {
-                    line = line_of(now, event, &self.about, without_names(fields));
-                }
+            Place::Syslog => lines.iter().try_for_each(|line| {
                 let message = format!("<{PRIORITY}>staithe[{}]: {line}", std::process::id());
                 syslog().and_then(|socket| socket.send(message.as_bytes()).map(drop))
-            }
+            }),
         };
         if let Err(error) = written {
-            tracing::error!(%error, record = line, "the audit log does not take this record");
+            for record in lines {
+                tracing::error!(%error, record, "the audit log does not take this record");
+            }
         }
     }
 }
@@ -145,52 +158,28 @@ pub(crate) fn names(all: &[String]) -> (Value, Vec<Value>) {
     (pieces.swap_remove(0), others)
 }
 
-/// Appends a record, and has it on the disk. `is_torn`: whether the last one is there in part only.
-fn write(path: &Path, line: &str, is_torn: &mut bool) -> io::Result<()> {
+/// Appends records, and has them on the disk. `is_torn`: whether the last one is there in part only.
+fn append_lines(path: &Path, lines: &[String], is_torn: &mut bool) -> io::Result<()> {
     let begin = if *is_torn { "\n" } else { "" };
     *is_torn = true;
     let mut file = append(path)?;
     // In one call, so that a record is never in two pieces.
-    file.write_all(format!("{begin}{line}\n").as_bytes())?;
+    file.write_all(format!("{begin}{}\n", lines.join("\n")).as_bytes())?;
     file.sync_data()?;
     *is_torn = false;
     Ok(())
 }
 
-/// A file beside the audit log that does nothing but hold room on its disk. Dropped, it gives the room back.
-#[derive(Debug)]
-struct Reserve(PathBuf);
-
-impl Reserve {
-    /// `None`: the disk has no room for it, or cannot hold room.
-    fn beside(log: &Path) -> Option<Self> {
-        let mut name = log.as_os_str().to_owned();
-        name.push(".reserve");
-        let reserve = Self(PathBuf::from(name));
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&reserve.0);
-        let held = file.and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, RESERVE)?));
-        held.map(|()| reserve)
-            .inspect_err(|error| tracing::debug!(%error, "no room is held for the audit log"))
-            .ok()
-    }
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::debug!(%error, "the room of the audit log is not given back");
-        }
-    }
-}
-
-/// The same without the names: only how many there are.
-fn without_names(mut fields: Value) -> Value {
-    for names in fields.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
-        if let Some(list) = names.get_mut("names") {
-            *list = json!([]);
-        }
-    }
-    fields
+/// Room on the disk of a file. It has no name there, and goes with the process.
+fn hold_room(log: &Path) -> io::Result<File> {
+    let dir = log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let held = rustix::fs::open(dir, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR)?;
+    fallocate(&held, FallocateFlags::empty(), 0, RESERVE)?;
+    Ok(File::from(held))
 }
 
 /// Opened for each record: the file may have been moved away by whoever rotates logs.
@@ -258,7 +247,7 @@ mod tests {
         let mut told = Vec::new();
         for piece in std::iter::once(&first).chain(&others) {
             assert_eq!(piece["count"], 5_000);
-            assert!(piece.to_string().len() < MESSAGE_MOST - 1000);
+            assert!(piece.to_string().len() < 60_000);
             told.extend(
                 piece["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()),
             );

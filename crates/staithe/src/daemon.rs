@@ -23,7 +23,7 @@ use crate::live::{Live, Mounted};
 use crate::registry::{Entry, Record};
 use crate::settings::Settings;
 use crate::source::{self, Access, Opened};
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, VITAL};
 use crate::telemetry::{self, Logging};
 use crate::{metrics, places, systemd};
 
@@ -116,7 +116,7 @@ async fn live(
 /// Begins what goes on beside serving.
 fn begin(tasks: &Tasks, fs: &Arc<Filesystem>, live: &Arc<Live>) {
     let (watcher, asker) = (fs.watcher().clone(), Arc::new(Asker::new(fs, live)));
-    tasks.spawn("watch over the volume", move || watcher.run(Arc::clone(&asker)));
+    tasks.spawn(VITAL, move || watcher.run(Arc::clone(&asker)));
     fs.watcher().ready();
     let shown = Arc::downgrade(fs);
     tasks.spawn("metrics", move || metrics::watch(shown.clone()));

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::control::Server;
-use crate::failure::{DONE, Failure, KEPT, chain};
+use crate::failure::{DONE, FAILED, Failure, KEPT, chain};
 use crate::fate::{self, Chronicle};
 use crate::options::OnGone;
 use crate::systemd;
@@ -28,12 +28,12 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 const COMMANDS: Duration = Duration::from_secs(5);
 /// How much longer than its users are waited for an unmount may take.
 const UNMOUNTING: Duration = Duration::from_secs(10);
-/// How long a slow disk may take for what was never stored, beyond the time for storing.
-const KEEPING: Duration = Duration::from_mins(5);
+/// How long a slow disk may take for what was never stored, beyond the time for storing: nothing else is worth as much.
+const KEEPING: Duration = Duration::from_hours(1);
 /// How long tasks may take.
 const TASKS: Duration = Duration::from_secs(2);
 /// How long the audit log may take.
-const RECORDS: Duration = Duration::from_secs(10);
+const RECORDS: Duration = Duration::from_secs(30);
 
 /// The signals that end a daemon.
 pub(crate) struct Signals {
@@ -95,9 +95,10 @@ impl End {
     /// Waits for a reason.
     pub(crate) async fn wait(&mut self) -> Reason {
         tokio::select! {
+            biased;
+            verdict = self.fs.condemned() => Reason::Condemned(verdict),
             () = self.mount.ended() => Reason::Asked("unmounted from outside"),
             name = self.signals.next() => Reason::Asked(name),
-            verdict = self.fs.condemned() => Reason::Condemned(verdict),
             task = self.tasks.given_up() => Reason::Failed(task),
         }
     }
@@ -110,39 +111,68 @@ impl End {
             Reason::Condemned(verdict) => self.give_up(*verdict).await,
         }
         self.fs.watcher().drain(reason.to_string());
-        let _stopping = systemd::stopping("unmounting");
-        let report = self.drain(patience).await;
-        // It may have turned out in between.
-        let code = self.fs.verdict().map_or_else(|| code_of_drain(&report), fate::code_of);
+        systemd::stopping("unmounting");
+        let _more_time = systemd::ask_for_time();
+        let (began, report) = (Instant::now(), self.drain(patience).await);
+        let mut steps = Steps::new();
+        let code = match (self.fs.verdict(), &reason) {
+            (Some(verdict), Reason::Condemned(_)) => fate::code_of(verdict),
+            // It has turned out in between.
+            (Some(verdict), _) => {
+                steps = steps.step_blocking("verdict", RECORDS, self.record(verdict, began, report.clone()));
+                fate::code_of(verdict)
+            }
+            (None, Reason::Failed(_)) if report.kept.is_empty() => FAILED,
+            (None, _) => code_of_drain(&report),
+        };
         if !report.kept.is_empty() {
             self.tell_kept(&report);
         }
         self.fs.watcher().exited(format!("exit code {code}"));
         let (chronicle, fs) = (Arc::clone(&self.chronicle), Arc::clone(&self.fs));
-        let record = async move { fine(chronicle.end(&fs, code, &report)) };
-        Steps::new().step_detached("audit", RECORDS, record).run().await;
+        let record = move || {
+            chronicle.end(&fs, code, &report);
+            FINE
+        };
+        steps.step_blocking("audit", RECORDS, record).run().await;
         code
+    }
+
+    /// Writes a verdict down, with what was never stored.
+    fn record(
+        &self,
+        verdict: Verdict,
+        began: Instant,
+        report: DrainReport,
+    ) -> impl FnOnce() -> Result<(), Infallible> + Send + use<> {
+        let (fs, chronicle) = (Arc::clone(&self.fs), Arc::clone(&self.chronicle));
+        move || {
+            chronicle.condemned(&fs, verdict, began.elapsed(), &report);
+            FINE
+        }
     }
 
     /// The volume is of no use any more: keeps what was never stored, writes that down, and waits for somebody to unmount
     /// it where that is wanted.
     async fn give_up(&mut self, verdict: Verdict) {
         let began = Instant::now();
+        let more_time = systemd::ask_for_time();
         let reason = self.fs.watcher().status().reason.to_string();
         tracing::error!(reason, "{verdict}: every operation fails from now on");
         let left = Left::default();
         let mount = Arc::clone(&self.mount);
         let requests = async move { mount.close(LAST_REQUESTS).await };
         let (fs, keeps) = (Arc::clone(&self.fs), Arc::clone(&left));
-        let keep = async move { fine(*keeps.lock() = Some(fs.give_up().await)) };
-        let (fs, chronicle) = (Arc::clone(&self.fs), Arc::clone(&self.chronicle));
-        let record = async move {
-            let report = taken(&left);
-            fine(chronicle.condemned(&fs, verdict, &reason, began.elapsed(), &report))
+        let keep = async move {
+            let report = fs.give_up().await;
+            *keeps.lock() = Some(report);
+            FINE
         };
         let steps = Steps::new().step("requests", LAST_REQUESTS * 2, requests);
-        let steps = steps.step_detached("keep what was never stored", KEEPING, keep);
-        steps.step_detached("audit", RECORDS, record).run().await;
+        steps.step_detached("keep what was never stored", KEEPING, keep).run().await;
+        let record = self.record(verdict, began, taken(&left));
+        Steps::new().step_blocking("verdict", RECORDS, record).run().await;
+        drop(more_time);
         if self.on_gone == OnGone::Unmount {
             return;
         }
@@ -162,7 +192,7 @@ impl End {
             if let Some(control) = control {
                 control.end().await;
             }
-            fine(())
+            FINE
         };
         let (fs, mount) = (Arc::clone(&self.fs), Arc::clone(&self.mount));
         let unmount = async move {
@@ -172,11 +202,17 @@ impl End {
             tracing::info!(?how, "unmounted");
             Ok::<_, String>(())
         };
-        let (fs, left) = (Arc::clone(&self.fs), Left::default());
+        let (fs, mount, left) = (Arc::clone(&self.fs), Arc::clone(&self.mount), Left::default());
         let leaves = Arc::clone(&left);
         let store = async move {
+            if !mount.has_ended() {
+                // It could not be unmounted: whoever is in it must not change what is looked at now.
+                let _ = mount.close(LAST_REQUESTS).await;
+            }
             let patience = (until - Instant::now()).max(LEAST_DRAIN);
-            fine(*leaves.lock() = Some(fs.drain(patience).await))
+            let report = fs.drain(patience).await;
+            *leaves.lock() = Some(report);
+            FINE
         };
         let tasks = self.tasks.end(TASKS);
         let steps = Steps::new().step("commands", COMMANDS, commands);
@@ -200,10 +236,8 @@ impl End {
     }
 }
 
-/// A step that cannot fail.
-fn fine<T>(done: T) -> Result<T, Infallible> {
-    Ok(done)
-}
+/// The end of a step that cannot fail.
+const FINE: Result<(), Infallible> = Ok(());
 
 /// What was left; of a step that did not come to its end, that it was under way.
 fn taken(left: &Left) -> DrainReport {

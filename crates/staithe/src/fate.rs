@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use staithe_fs::{Conflict, DrainReport, Filesystem, Verdict};
 use staithe_lifecycle::{Incident, Outcome, Phase, Prober, Reason, Record, Subscription, What};
 
@@ -74,14 +74,23 @@ pub(crate) struct Chronicle {
     tell: Sender<Entry>,
     writer: Mutex<Option<JoinHandle<()>>>,
     watching: Mutex<Option<Subscription>>,
+    /// Why what was confirmed is believed.
+    why: Arc<Mutex<String>>,
 }
 
 impl Chronicle {
     /// Tells from now on.
     pub(crate) fn begin(audit: Arc<Audit>, fs: &Filesystem) -> Self {
+        audit.hold_room();
         let (tell, told) = channel();
         let (phases, conflicts) = (tell.clone(), tell.clone());
+        let why = Arc::new(Mutex::new(String::new()));
+        let notes = Arc::clone(&why);
         let watching = fs.watcher().on_change(move |record| {
+            if record.moved.to == Phase::Condemned {
+                *notes.lock() = record.moved.reason.to_string();
+            }
+
             // The writer ends when nobody tells any more.
             let _ = phases.send(Entry::Phase(record.clone()));
         });
@@ -94,7 +103,7 @@ impl Chronicle {
             tracing::error!(%error, "phases and conflicts are not written to the audit log");
         });
         let (writer, watching) = (Mutex::new(writer.ok()), Mutex::new(Some(watching)));
-        Self { audit, tell, writer, watching }
+        Self { audit, tell, writer, watching, why }
     }
 
     /// For whoever hears of tasks that panicked.
@@ -107,33 +116,27 @@ impl Chronicle {
 
     /// Writes down what became of the volume, and how much of what was here it never had. It is on the disk when this
     /// returns. Blocks.
-    pub(crate) fn condemned(
-        &self,
-        fs: &Filesystem,
-        verdict: Verdict,
-        reason: &str,
-        took: Duration,
-        report: &DrainReport,
-    ) {
+    pub(crate) fn condemned(&self, fs: &Filesystem, verdict: Verdict, took: Duration, report: &DrainReport) {
         let (event, code) = match verdict {
             Verdict::Gone | Verdict::Replaced => ("volume-gone", VOLUME_NOT_EXIST),
             Verdict::CredentialsRefused => ("credentials-refused-for-good", CREDENTIALS_REFUSED),
         };
         let (some, others) = names(&report.kept);
-        self.audit.record(
-            event,
-            json!({
-                "code": code,
-                "verdict": verdict.to_string(),
-                "reason": reason,
-                "request_ids": fs.verdict_request_ids(),
-                "unstored": some,
-                "seconds": took.as_secs_f64(),
-            }),
-        );
-        for names in others {
-            self.audit.record("unstored", json!({"unstored": names}));
-        }
+        let record = json!({
+            "code": code,
+            "verdict": verdict.to_string(),
+                        "reason": self.why(),
+            "request_ids": fs.verdict_request_ids(),
+            "unstored": some,
+            "seconds": took.as_secs_f64(),
+        });
+        self.audit.record_vital(&with_others((event, record), others));
+    }
+
+    fn why(&self) -> String {
+        let why = self.why.lock().clone();
+        // While it drains there is no move.
+        if why.is_empty() { "confirmed while the mount was ending".to_owned() } else { why }
     }
 
     /// Writes down how it ended, after everything before. Blocks.
@@ -148,11 +151,15 @@ impl Chronicle {
             let _ = writer.join();
         }
         let (some, others) = names(&report.kept);
-        for names in others {
-            self.audit.record("unstored", json!({"unstored": names}));
-        }
-        self.audit.record("exit", json!({"code": code, "unstored": some}));
+        let record = json!({"code": code, "unstored": some});
+        self.audit.record_vital(&with_others(("exit", record), others));
     }
+}
+
+/// A record, and before it those with the names that it has no room for: it is the last of them.
+fn with_others(record: (&'static str, Value), others: Vec<Value>) -> Vec<(&'static str, Value)> {
+    let others = others.into_iter().map(|names| ("unstored", json!({"unstored": names})));
+    others.chain([record]).collect()
 }
 
 fn write_all(audit: &Audit, told: &Receiver<Entry>) {

@@ -3,7 +3,7 @@
 //!
 //! The binary composes: `options` (command line) -> `settings` (checked) -> `source` (a store) -> `daemon` (the life of
 //! a mount). `background` detaches it, `registry` lets other commands find it, `control` is how they talk to it
-//! (`status`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
+//! (`status`, `top`, `sync`, `jobs`, `warm`, `refresh`, `reload`, `verify`), `doctor` looks before anybody mounts,
 //! `snapshot` writes down what a bucket holds, `rescue` brings out what was never stored. `live` is what may change
 //! while it is mounted, `fate` watches over the bucket, `tasks` are what goes on beside serving, and `end` is the way out; `audit`, `systemd` and `metrics` tell others of it.
 //! `fstab` is mount(8)'s way in.
@@ -41,6 +41,7 @@ mod systemd;
 mod tasks;
 
 mod telemetry;
+mod top;
 mod umount;
 mod verify;
 mod warm;
@@ -91,8 +92,6 @@ fn run(command: Command, arguments: &[OsString]) -> Result<u8, Failure> {
         Command::Rescue(options) => rescue::run(&options),
         Command::Snapshot(options) => snapshot::run(&options.command),
         Command::Reload(options) => reload::run(&options),
-        Command::Top(_) => {
-            Err(Failure::usage(format!("`staithe {}` is not available in this version", command.name())))
-        }
+        Command::Top(options) => top::run(&options),
     }
 }

@@ -39,8 +39,14 @@ pub(crate) enum Command {
     Doctor(DoctorOptions),
     /// Show what a mount's daemon is doing
     Status(StatusOptions),
-    #[command(hide = true)]
-    Top(Rest),
+    /// Show what a mount's daemon is doing, a line every second
+    #[command(
+        after_help = "Columns: the phase; requests to the store a second, tries counted one by one (err: those that \
+        failed, and not because something is not there); open files; files with something that is not in the store, \
+        and its bytes; jobs under way or waiting, and those that have failed; staging files, parts of files in memory, \
+        disk cache, memory of the process."
+    )]
+    Top(TopOptions),
     /// Wait until the store has everything that it lacks now
     Sync(SyncOptions),
     /// Show what a mount has still to store, and say what is to become of it
@@ -66,35 +72,6 @@ pub(crate) enum Command {
     Rescue(RescueOptions),
     /// Write down what a bucket holds, and compare what was written down
     Snapshot(SnapshotOptions),
-}
-
-impl Command {
-    /// The word for it.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Mount(_) => "mount",
-            Self::Umount(_) => "umount",
-            Self::Doctor(_) => "doctor",
-            Self::Status(_) => "status",
-            Self::Top(_) => "top",
-            Self::Sync(_) => "sync",
-            Self::Jobs(_) => "jobs",
-            Self::Warm(_) => "warm",
-            Self::Refresh(_) => "refresh",
-            Self::Reload(_) => "reload",
-            Self::Verify(_) => "verify",
-            Self::Rescue(_) => "rescue",
-            Self::Snapshot(_) => "snapshot",
-        }
-    }
-}
-
-/// Whatever follows a command that is refused anyway.
-#[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -257,6 +234,21 @@ pub(crate) struct StatusOptions {
     /// Where it is mounted, or any path in it
     pub(crate) mountpoint: PathBuf,
     /// One JSON object; sizes in bytes, times in seconds
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopOptions {
+    /// Where it is mounted, or any path in it
+    pub(crate) mountpoint: PathBuf,
+    /// How often, at least 100ms
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(crate) every: String,
+    /// End after so many lines
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// One JSON object a line: counts of the time between two looks, sizes in bytes
     #[arg(long)]
     pub(crate) json: bool,
 }

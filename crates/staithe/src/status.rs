@@ -5,10 +5,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use serde_json::Value;
+use staithe_fuse::MountEntry;
 
 use crate::control::{
-    Conversation, Counts, Health, InForce, Mishap, Reply, Request, Requests, Staging, Status, Suspicion,
-    wait_for,
+    Conversation, Counts, Health, InForce, Mishap, Reply, Request, Requests, Running, Staging, Status,
+    Suspicion, wait_for,
 };
 use crate::failure::{DONE, Failure};
 use crate::locate::locate;
@@ -23,15 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One sentence: nothing of ours is mounted there, or its daemon does not answer.
 pub(crate) fn run(options: &StatusOptions) -> Result<u8, Failure> {
     let place = locate(&options.mountpoint)?;
-    let reply = wait_for(async {
-        let mut conversation = Conversation::begin(&place.mount, &Request::Status {}).await?;
-        conversation.next(PATIENCE).await
-    })?;
-    let value = match reply {
-        Reply::Done(value) => value,
-        Reply::Error(sentence) => return Err(Failure::failed(sentence)),
-        Reply::News(_) => return Err(Failure::failed("the daemon answered something else than its status")),
-    };
+    let value = ask(&place.mount)?;
     if options.json {
         // As it came: a newer daemon may say more than we know of.
         say(&value);
@@ -41,6 +35,22 @@ pub(crate) fn run(options: &StatusOptions) -> Result<u8, Failure> {
         .map_err(|e| Failure::caused("the daemon's status cannot be understood; try --json", &e))?;
     print(&status);
     Ok(DONE)
+}
+
+/// What the daemon of a mount says of itself, as it came.
+///
+/// # Errors
+/// One sentence: it does not answer.
+pub(crate) fn ask(mount: &MountEntry) -> Result<Value, Failure> {
+    let reply = wait_for(async {
+        let mut conversation = Conversation::begin(mount, &Request::Status {}).await?;
+        conversation.next(PATIENCE).await
+    })?;
+    match reply {
+        Reply::Done(value) => Ok(value),
+        Reply::Error(sentence) => Err(Failure::failed(sentence)),
+        Reply::News(_) => Err(Failure::failed("the daemon answered something else than its status")),
+    }
 }
 
 fn print(status: &Status) {
@@ -82,13 +92,8 @@ fn print(status: &Status) {
     if let Some(kept) = status.attributes_kept {
         line("attributes", &format_args!("of {kept} objects are kept for later runs"));
     }
-    line("tasks", &status.tasks.running.join(", "));
-    for Mishap { task, time, panicked } in &status.tasks.incidents {
-        match panicked {
-            Some(said) => line("", &format_args!("{time}: {task} panicked: {said}")),
-            None => line("", &format_args!("{time}: {task} is not started again")),
-        }
-    }
+    print_tasks(&status.tasks, line);
+
     line("inodes", &status.inodes);
     line("requests", &requests(&status.requests));
     line(
@@ -139,6 +144,16 @@ fn print_health(health: &Health, line: impl Fn(&str, &dyn Display)) {
     }
     if let Some(silent) = health.silent_seconds {
         line("", &format_args!("nothing has succeeded for {}", ago(silent)));
+    }
+}
+
+fn print_tasks(tasks: &Running, line: impl Fn(&str, &dyn Display)) {
+    line("tasks", &tasks.running.join(", "));
+    for Mishap { task, time, panicked } in &tasks.incidents {
+        match panicked {
+            Some(said) => line("", &format_args!("{time}: {task} panicked: {said}")),
+            None => line("", &format_args!("{time}: {task} is not started again")),
+        }
     }
 }
 

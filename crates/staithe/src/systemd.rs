@@ -18,11 +18,16 @@ pub(crate) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
-/// It ends, and asks for more time again and again until this is dropped. Must run inside a tokio runtime.
-pub(crate) fn stopping(status: &str) -> Stopping {
-    let micros = u32::try_from(STEP.as_micros()).unwrap_or(u32::MAX);
+/// It ends.
+pub(crate) fn stopping(status: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
-    Stopping(tokio::spawn(async move {
+}
+
+/// Asks for more time to stop, should it be stopping, again and again until this is dropped. Must run inside a tokio
+/// runtime.
+pub(crate) fn ask_for_time() -> MoreTime {
+    let micros = u32::try_from(STEP.as_micros()).unwrap_or(u32::MAX);
+    MoreTime(tokio::spawn(async move {
         let mut ticks = tokio::time::interval(STEP / 3);
         loop {
             ticks.tick().await;
@@ -31,11 +36,11 @@ pub(crate) fn stopping(status: &str) -> Stopping {
     }))
 }
 
-/// An end under way.
+/// That time is asked for.
 #[must_use = "dropped, it asks for no more time"]
-pub(crate) struct Stopping(JoinHandle<()>);
+pub(crate) struct MoreTime(JoinHandle<()>);
 
-impl Drop for Stopping {
+impl Drop for MoreTime {
     fn drop(&mut self) {
         self.0.abort();
     }

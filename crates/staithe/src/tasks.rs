@@ -1,5 +1,5 @@
-//! What a daemon does beside serving: tasks that are started again when they panic. One that panics too often ends the
-//! mount: what nobody watches over any more must not look as if somebody did.
+//! What a daemon does beside serving: tasks that are started again when they panic. If a vital one panics too often, that
+//! ends the mount: what nobody watches over any more must not look as if somebody did.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,9 @@ use std::time::Duration;
 use staithe_lifecycle::{Budget, Incident, Supervisor, What};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+/// The task without which a mount ends.
+pub(crate) const VITAL: &str = "watch over the volume";
 
 /// The tasks of a daemon.
 pub(crate) struct Tasks {
@@ -20,7 +23,7 @@ impl Tasks {
         let (gives_up, given_up) = watch::channel(None);
         let heard = move |incident: &Incident| {
             tell(incident);
-            if incident.what == What::GivenUp {
+            if incident.what == What::GivenUp && &*incident.name == VITAL {
                 gives_up.send_replace(Some(Arc::clone(&incident.name)));
             }
         };
@@ -43,7 +46,7 @@ impl Tasks {
         &self.supervisor
     }
 
-    /// Returns once a task is not started again: its name.
+    /// Returns once a vital task is not started again: its name.
     pub(crate) async fn given_up(&mut self) -> Arc<str> {
         match self.given_up.wait_for(Option::is_some).await {
             Ok(task) => task.clone().unwrap_or_default(),
@@ -71,22 +74,27 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_is_started_again_and_ends_the_mount_when_it_does_so_too_often() {
+    async fn a_vital_task_that_panics_is_started_again_and_ends_the_mount_when_it_does_so_too_often() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
-        let mut tasks = Tasks::new(move |incident| hears.lock().push(incident.what.clone()));
+        let mut tasks = Tasks::new(move |incident| {
+            if &*incident.name == VITAL {
+                hears.lock().push(incident.what.clone());
+            }
+        });
         let runs = Arc::new(AtomicU32::new(0));
         let counts = Arc::clone(&runs);
-        tasks.spawn("watch", move || {
+        tasks.spawn("metrics", || async { panic!("as often as it likes") });
+        tasks.spawn(VITAL, move || {
             let counts = Arc::clone(&counts);
             async move { panic!("run {}", counts.fetch_add(1, Ordering::SeqCst)) }
         });
         tasks.spawn("calm", std::future::pending);
-        assert_eq!(&*tasks.given_up().await, "watch");
+        assert_eq!(&*tasks.given_up().await, VITAL);
         let (runs, told) = (runs.load(Ordering::SeqCst), told.lock().clone());
         assert_eq!(runs, Budget::default().restarts + 1);
-        assert_eq!(told.len() as u32, runs + 1);
         assert_eq!((&told[0], told.last()), (&What::Panicked("run 0".to_owned()), Some(&What::GivenUp)));
+        assert_eq!(told.len() as u32, runs + 1);
         assert_eq!(tasks.supervisor().running().iter().map(|name| &**name).collect::<Vec<_>>(), ["calm"]);
         tasks.end(Duration::from_secs(1)).await.unwrap();
         assert!(tasks.supervisor().running().is_empty());

@@ -96,6 +96,48 @@ fn status_is_told_of_the_mount_and_of_any_path_in_it() {
 }
 
 #[test]
+fn top_shows_a_line_each_time_with_what_was_asked_of_the_store_meanwhile() {
+    let server = real::server();
+    let bucket = real::Bucket::of(&server);
+    let mut mount = start(real::on(&server).args(["--metadata-ttl=0"]));
+    let path = text(mount.path()).to_owned();
+    let looking = std::thread::spawn(move || {
+        staithe(&["top", &path, "--every=300ms", "--count=5", "--json"], Path::new("/"))
+    });
+    for n in 0..20 {
+        bucket.put(&format!("f{n}"), "bytes");
+        assert_eq!(fs::read(at(&mount, &format!("f{n}"))).unwrap(), b"bytes");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = looking.join().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let looks: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(looks.len(), 5);
+    assert!(looks.iter().all(|look| look["phase"] == "healthy" && look["requests"]["errors"] == 0), "{said}");
+    let heads: u64 = looks.iter().map(|look| look["requests"]["head"].as_u64().unwrap()).sum();
+    assert!((1..=100).contains(&heads), "{said}");
+
+    let output = staithe(&["top", text(mount.path()), "--every=100ms", "--count=2"], Path::new("/"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    assert_eq!((lines[0][0], lines[1][0]), ("phase", "healthy"));
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{said}");
+
+    let refused = refusal(2, &["top", text(mount.path()), "--every=1ms"]);
+    assert!(refused.contains("--every"), "{refused}");
+    // It ends with the daemon, and says so.
+    let path = text(mount.path()).to_owned();
+    let looking = std::thread::spawn(move || staithe(&["top", &path, "--every=100ms"], Path::new("/")));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(mount.terminate().unwrap(), 0);
+    let output = looking.join().unwrap();
+    assert_eq!(output.status.code(), Some(FAILED), "{output:?}");
+    assert!(!output.stderr.is_empty());
+}
+
+#[test]
 fn status_is_told_to_people_in_lines() {
     let mount = start(daemon("memory://").arg("--read-only").arg("--memory-limit=64MiB"));
     let output = staithe(&["status", text(mount.path())], Path::new("/"));

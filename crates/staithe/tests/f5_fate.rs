@@ -223,6 +223,28 @@ fn a_deleted_bucket_ends_the_mount_with_143_and_what_it_never_had_is_kept_and_li
 }
 
 #[test]
+fn a_deletion_that_is_confirmed_while_the_mount_ends_is_written_down_too() {
+    let server = server();
+    let state = tempfile::tempdir().unwrap();
+    let options = on(&server).args(["--write-mode=back", "--metadata-ttl=0", "--drain-deadline=1min"]);
+    let mut mount = start(options.state_dir(state.path()));
+    server.faults().inject(When::operation(Operation::PutObject), Fault::internal_error());
+    store(&at(&mount, "unstored"), b"never stored").unwrap();
+    assert!(server.delete_bucket(BUCKET));
+    let path = at(&mount, "missing");
+    let looking = thread::spawn(move || fs::metadata(path));
+    becomes(&mount, "suspect");
+    mount.signal(Signal::TERM).unwrap();
+    assert_eq!(mount.wait(SOON).unwrap(), GONE, "{}", mount.stderr());
+    assert!(looking.join().unwrap().is_err());
+    let records = audit(state.path());
+    let gone = of_event(&records, "volume-gone");
+    assert_eq!(gone.len(), 1, "{records:?}");
+    assert_eq!(gone[0]["unstored"]["names"], serde_json::json!(["unstored"]));
+    assert_eq!(of_event(&records, "exit")[0]["code"], GONE);
+}
+
+#[test]
 fn with_error_root_the_mount_stays_and_every_operation_fails_until_it_is_unmounted() {
     let server = server();
     let bucket = Bucket::of(&server);
@@ -333,6 +355,8 @@ fn nothing_is_written_through_to_a_bucket_that_was_made_anew() {
     thread::scope(|scope| {
         let writing = scope.spawn(|| store(&at(&mount, "known"), b"never stored"));
         becomes(&mount, "degraded");
+        // However often it is asked in vain, that is no answer.
+        thread::sleep(Duration::from_secs(6));
         assert!(server.delete_bucket(BUCKET) && server.create_bucket(BUCKET, Versioning::Off));
         server.restart().unwrap();
         assert_eq!(code(writing.join().unwrap()), libc::ENODEV);

@@ -43,6 +43,25 @@ fn a_put_whose_answer_is_lost_is_one_object() {
 }
 
 #[test]
+fn a_delete_that_a_busy_server_refuses_once_leaves_no_second_tree() {
+    let (server, mount) = on_server(Versioning::Off);
+    let bucket = Bucket::of(&server);
+    for (name, files) in [("one", 1), ("many", 5)] {
+        for n in 0..files {
+            bucket.put(&format!("{name}/f{n}"), "bytes");
+        }
+        let busy = [Operation::DeleteObject, Operation::DeleteObjects]
+            .map(|of| server.faults().inject(When::operation(of).times(2), Fault::slow_down(None)));
+        fs::rename(at(&mount, name), at(&mount, "moved")).unwrap();
+        assert!(busy.iter().any(|fault| fault.hits() == 2), "{name}");
+        server.faults().clear();
+        let keys = bucket.keys();
+        assert!(keys.iter().all(|key| key.starts_with("moved/")) && keys.len() >= files, "{keys:?}");
+        sh(mount.path(), &format!("! test -e {name} && test $(ls moved | wc -l) = {files} && rm -r moved"));
+    }
+}
+
+#[test]
 fn every_change_survives_the_loss_of_its_answer() {
     for versioning in [Versioning::Off, Versioning::On] {
         let (server, mount) = on_server(versioning);

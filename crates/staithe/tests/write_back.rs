@@ -110,7 +110,7 @@ fn close_returns_while_the_store_is_away_and_sync_waits_for_it() {
 #[test]
 fn a_job_that_waits_long_is_hurried() {
     let bench = Bench::new();
-    // What the server asks for is told once the adapter has tried four times, with pauses of five seconds.
+
     let mut mount = start(bench.options().arg("--write-mode=back"));
     let throttle = Fault::slow_down(Some(Duration::from_mins(10)));
     let throttled = bench.server.faults().inject(When::operation(Operation::PutObject).key("file"), throttle);

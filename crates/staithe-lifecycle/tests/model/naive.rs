@@ -10,7 +10,7 @@ pub(crate) type Verdict = u8;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Over how long probes must agree on a verdict, at the least: odd ones need longer.
-pub(crate) fn over(verdict: &Verdict) -> Duration {
+pub(crate) fn over(verdict: Verdict) -> Duration {
     Duration::from_secs(6) * u32::from(verdict % 2)
 }
 
@@ -202,7 +202,7 @@ impl Naive {
                     suspicion.agreeing += 1;
                     let over = now.saturating_duration_since(suspicion.since);
                     let confirmed = suspicion.agreeing >= self.config.confirmations
-                        && over >= self.config.confirm_over.max(self::over(&verdict));
+                        && over >= self.config.confirm_over.max(self::over(verdict));
                     self.silent_since.get_or_insert(now);
                     if confirmed {
                         self.enter(Phase::Condemned);
@@ -293,7 +293,7 @@ impl Naive {
         assert!(fresh || self.phase == Phase::Degraded);
         let config = &self.config;
         if let Some(suspicion) = &self.suspicion {
-            let gap = config.confirm_over.max(over(&suspicion.verdict)) / config.confirmations;
+            let gap = config.confirm_over.max(over(suspicion.verdict)) / config.confirmations;
             let last = self.probes.iter().rev().find(|(_, fresh)| *fresh).map(|(at, _)| *at);
             assert!(last.is_none_or(|last| now >= last + gap) && now >= suspicion.since + gap);
         } else {

@@ -39,7 +39,7 @@ pub(crate) fn run_bytes(bytes: &[u8]) {
     };
     let begun = Instant::now();
     let mut driver = Driver {
-        core: Core::new(config, begun).confirming_over(over),
+        core: Core::new(config, begun).confirming_over(|verdict: &Verdict| over(*verdict)),
         naive: Naive::new(config, UNIT, begun),
         begun,
         now: begun,

@@ -30,7 +30,7 @@ pub(crate) use answers::Served;
 pub(crate) use client::{Conversation, ask, understand, wait_for};
 pub(crate) use protocol::{
     Change, Counts, Differing, Failed, Health, InForce, JobLine, JobList, Mishap, Paths, Refresh, Refreshed,
-    Reload, Reloaded, Reloading, Reply, Request, Requests, Staging, Status, Suspicion, Swap, Synced, Syncing,
-    Verify, VerifyNews, Verifying, View, Warm, Warming,
+    Reload, Reloaded, Reloading, Reply, Request, Requests, Running, Staging, Status, Suspicion, Swap, Synced,
+    Syncing, Verify, VerifyNews, Verifying, View, Warm, Warming,
 };
 pub(crate) use server::Server;

@@ -53,5 +53,6 @@ pub(crate) fn answer(mount: &MountedDaemon, request: &Value) -> Value {
 /// What `staithe status` says of a mount.
 pub(crate) fn status(mount: &MountedDaemon) -> Value {
     let output = staithe(&["status", "--json", text(mount.path())], Path::new("/"));
+    assert!(output.status.success(), "{output:?}: {}", mount.stderr());
     serde_json::from_slice(&output.stdout).unwrap()
 }
