@@ -1,5 +1,6 @@
 //! A journal that was damaged anyhow: what is salvaged of it was recorded, byte by byte; what is missing is admitted; and
-//! what can be opened has all that was made durable.
+//! what can be opened has all that was made durable. Of a log *and* a mark that are damaged the last sync may be forgotten: a
+//! mark has two slots, and if the newer one is of no use, the older one counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,9 @@ pub(crate) fn run_bytes(bytes: &[u8], dir: &Path) {
     while choices.0.len() > 0 {
         damage(&mut choices, dir);
     }
-    check(dir, &wrote, files(dir) == whole);
+    let now = files(dir);
+    let differing = FILES.iter().filter(|name| now.get(&dir.join(name)) != whole.get(&dir.join(name)));
+    check(dir, &wrote, differing.count());
 }
 
 fn write(choices: &mut Choices<'_>, dir: &Path) -> Wrote {
@@ -98,14 +101,16 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     each.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-fn check(dir: &Path, wrote: &Wrote, is_whole: bool) {
+/// `damaged`: how many of its files are.
+fn check(dir: &Path, wrote: &Wrote, damaged: usize) {
+    let (is_whole, is_told_apart) = (damaged == 0, damaged < FILES.len());
     let before = files(dir);
     if let Ok(salvage) = DiskJournal::salvage(dir) {
         for (id, record) in &salvage.records {
             assert!(wrote.ever.contains(&(*id, record.clone())), "{id:?} was never recorded so");
         }
         let found: BTreeMap<_, _> = salvage.records.into_iter().collect();
-        if found != wrote.standing {
+        if found != wrote.standing && is_told_apart {
             assert!(
                 !salvage.damage.is_empty(),
                 "{found:?} where {:?} stand, and no word of it",
@@ -117,8 +122,14 @@ fn check(dir: &Path, wrote: &Wrote, is_whole: bool) {
     assert_eq!(files(dir), before, "to salvage changes nothing");
     match DiskJournal::open(dir) {
         Ok(journal) => {
-            let found: BTreeMap<_, _> = journal.pending().unwrap().into_iter().collect();
-            assert_eq!(found, wrote.standing, "all of it was durable");
+            let pending = journal.pending().unwrap();
+            assert!(
+                pending.iter().all(|record| wrote.ever.contains(record)),
+                "{pending:?} was never recorded so"
+            );
+            if is_told_apart {
+                assert_eq!(BTreeMap::from_iter(pending), wrote.standing, "all of it was durable");
+            }
         }
         Err(error) => assert!(!is_whole, "{error}"),
     }

@@ -6,6 +6,7 @@
 mod bench;
 mod bucket;
 mod command;
+pub(crate) mod fate;
 mod keys;
 pub(crate) mod ledger;
 mod view;
