@@ -32,12 +32,26 @@ impl MountEntry {
     }
 }
 
+/// How often the table is read while it changes.
+const TRIES: u32 = 10;
+
 /// The mount table, in the order of mounting: of several at one place, the last is the visible one.
+///
+/// The kernel gives it piece by piece, and one that changes meanwhile may lack what is mounted all the time: so it is read
+/// until it is the same twice.
 ///
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn mounts() -> io::Result<Vec<MountEntry>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let read = || std::fs::read("/proc/self/mountinfo");
+    let mut table = read()?;
+    for _ in 0..TRIES {
+        let again = read()?;
+        if again == table {
+            break;
+        }
+        table = again;
+    }
     Ok(table.split(|b| *b == b'\n').filter_map(parse).collect())
 }
 

@@ -12,6 +12,9 @@ use crate::failure::Failure;
 /// As many links as the kernel follows (`MAXSYMLINKS`, `path_resolution(7)`).
 const LINKS_MAX: u32 = 40;
 
+/// How long after the first one a second look is taken.
+const SECOND_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// A path in a mount of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -28,10 +31,19 @@ pub(crate) struct Place {
 pub(crate) fn locate(path: &Path) -> Result<Place, Failure> {
     let absolute = std::path::absolute(path)
         .map_err(|e| Failure::caused(format!("{} cannot be found", path.display()), &e))?;
-    let table = staithe_fuse::mounts().map_err(|e| Failure::caused("the mount table cannot be read", &e))?;
-    let real = resolve(&absolute, &table);
-    place(&real, &table)
-        .ok_or_else(|| Failure::failed(format!("nothing of staithe is mounted on {}", real.display())))
+    let look = || {
+        let table =
+            staithe_fuse::mounts().map_err(|e| Failure::caused("the mount table cannot be read", &e))?;
+        let real = resolve(&absolute, &table);
+        Ok::<_, Failure>((place(&real, &table), real))
+    };
+    let (mut found, mut real) = look()?;
+    if found.is_none() {
+        // While others mount and unmount, the table may lack what is there: that nothing is is worth a second look.
+        std::thread::sleep(SECOND_LOOK);
+        (found, real) = look()?;
+    }
+    found.ok_or_else(|| Failure::failed(format!("nothing of staithe is mounted on {}", real.display())))
 }
 
 /// A place as the keys have it.
