@@ -35,7 +35,7 @@ use crate::lookup::Dent;
 use crate::metadata::FileMeta;
 use crate::numbers::Numbers;
 use crate::pace::Pace;
-use crate::patience::{Backoff, Patient};
+use crate::patience::{Patient, starting};
 use crate::persist::{Jobs, jobs_of};
 use crate::recall::Recall;
 use crate::refresh::{Moment, Refreshes};
@@ -102,9 +102,6 @@ pub struct Filesystem {
     told: Mutex<Option<Receiver<Invalidation>>>,
 }
 
-/// For how long a start asks for a volume that does not answer.
-pub(crate) const STARTING: Duration = Duration::from_secs(5);
-
 /// What a filesystem has on the local disk.
 struct Local {
     state_dir: StateDir,
@@ -135,7 +132,7 @@ impl Filesystem {
     /// of another volume, or of an earlier one of the same name; `NoSpace` and `Io` from the state directory.
     pub async fn open(store: Arc<dyn ObjectStore>, config: FsConfig) -> Result<Arc<Self>> {
         let state_dir = StateDir::open(&config.state_dir)?;
-        probe(&*store).await?;
+        starting(|| store.probe()).await?;
         let cache = config.cache.as_ref().map(DiskCache::open).transpose()?;
         let reserve = Reserve::new(state_dir.path());
         let journal = open_journal(state_dir.journal(), reserve.clone()).await?;
@@ -457,16 +454,6 @@ impl Filesystem {
         drop(state);
         self.remember_since(moment, link.parent, &link.name, Some(dent));
         self.doubt_since(moment, inode);
-    }
-}
-
-/// Asks whether the volume is there, again if that may have been a moment's trouble.
-async fn probe(store: &dyn ObjectStore) -> staithe_store::Result<()> {
-    let mut backoff = Backoff::new(STARTING);
-    loop {
-        let Err(error) = store.probe().await else { return Ok(()) };
-        let Some(wait) = backoff.next(&error) else { return Err(error) };
-        tokio::time::sleep(wait).await;
     }
 }
 

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use staithe_store::{ObjectStore, StoreError};
+use staithe_store::ObjectStore;
 
 use crate::commit::with_causes;
 use crate::error::Result;
-use crate::filesystem::{Filesystem, STARTING};
-use crate::patience::Backoff;
+use crate::filesystem::Filesystem;
+use crate::patience::starting;
 use crate::state_dir::{StateDir, note_identity};
 use crate::upload::blocking;
 
@@ -136,14 +136,9 @@ impl Identity {
 /// # Errors
 /// The store's, if what is unfinished would be stored wherever it goes.
 pub(crate) async fn find(store: &dyn ObjectStore, state_dir: &StateDir, has_intents: bool) -> Result<Found> {
-    let mut backoff = Backoff::new(STARTING);
-    let error: StoreError = loop {
-        let error = match store.identity().await {
-            Ok(identity) => return Ok(Found { identity, is_known: true }),
-            Err(error) => error,
-        };
-        let Some(wait) = backoff.next(&error) else { break error };
-        tokio::time::sleep(wait).await;
+    let error = match starting(|| store.identity()).await {
+        Ok(identity) => return Ok(Found { identity, is_known: true }),
+        Err(error) => error,
     };
     let noted = state_dir.identity(&store.volume())?;
     if has_intents && noted.is_some() {

@@ -32,6 +32,8 @@ use crate::fate::{Fate, condemned, is_change, is_suspicion};
 use crate::live::Live;
 use crate::recall::Recall;
 
+/// For how long a start asks for a volume that does not answer.
+const STARTING: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -95,6 +97,19 @@ impl Backoff {
             let late = || StoreError::new(ErrorKind::Timeout, operation, "no answer before the deadline");
             Err(self.met.clone().unwrap_or_else(late))
         })
+    }
+}
+
+/// Asks what a start depends on, again if there may have been a moment's trouble.
+pub(crate) async fn starting<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
+    let mut backoff = Backoff::new(STARTING);
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some(wait) = backoff.next(&error) else { return Err(error) };
+        tokio::time::sleep(wait).await;
     }
 }
 

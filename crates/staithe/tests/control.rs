@@ -5,10 +5,11 @@
 mod real;
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use real::{at, daemon, on_directory, record, refusal, sh, staithe, start, store, text};
@@ -128,11 +129,14 @@ fn top_shows_a_line_each_time_with_what_was_asked_of_the_store_meanwhile() {
     let refused = refusal(2, &["top", text(mount.path()), "--every=1ms"]);
     assert!(refused.contains("--every"), "{refused}");
     // It ends with the daemon, and says so.
-    let path = text(mount.path()).to_owned();
-    let looking = std::thread::spawn(move || staithe(&["top", &path, "--every=100ms"], Path::new("/")));
-    std::thread::sleep(Duration::from_millis(500));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_staithe"));
+    command.args(["top", text(mount.path()), "--every=100ms"]);
+    let mut looking = real::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let (mut shown, mut lines) = (String::new(), std::io::BufReader::new(looking.stdout.take().unwrap()));
+    lines.read_line(&mut shown).unwrap();
+    assert!(shown.starts_with("phase"), "{shown}");
     assert_eq!(mount.terminate().unwrap(), 0);
-    let output = looking.join().unwrap();
+    let output = looking.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(FAILED), "{output:?}");
     assert!(!output.stderr.is_empty());
 }
